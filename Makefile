@@ -104,7 +104,7 @@ $(BUILD)/obj/common/base/version.o: CFLAGS_VERSION = $(VERSION_DEFS)
 
 $(BUILD)/obj/gen/%.o: $(GEN)/%.c $(STAMP)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_ALL) -Wno-conversion -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) -Wno-conversion -Wno-cast-qual -MMD -MP -c $< -o $@
 
 $(BUILD)/obj/%.o: %.c $(STAMP) | $(PB_H)
 	@mkdir -p $(@D)
