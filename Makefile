@@ -56,7 +56,7 @@ CFLAGS_ALL = $(BASE) $(FLAGS_$(MODE)) $(WARN) $(WERROR) -Icommon -I$(GEN) $(PC_C
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(filter -fsanitize% --coverage -pthread,$(BASE) $(FLAGS_$(MODE))) $(LDFLAGS)
 LIBS := $(PC_LIBS) $(if $(DNNL),-ldnnl) -lgomp -lm
 # The inner loops of the engine: vectorised further, in every mode that is about speed.
-$(BUILD)/obj/common/nn/%.o $(BUILD)/obj/common/shapes/%.o: HOT := $(if $(filter release grad,$(MODE)),-O3)
+$(BUILD)/obj/common/nn/%.o $(BUILD)/obj/common/shapes/%.o $(BUILD)/obj/common/base/rng.o: HOT := $(if $(filter release grad,$(MODE)),-O3)
 
 # ---- sources -------------------------------------------------------------------------------------
 PROTO := $(sort $(wildcard protos/*.proto))
