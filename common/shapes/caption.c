@@ -188,7 +188,7 @@ static int refuse(struct words *w, const char *what, const char *const *names, i
 
 static int demand(struct words *w, const char *word)
 {
-    return accept(w, word) ? 0 : refuse(w, "this word", &word, 1);
+    return accept(w, word) ? 0 : refuse(w, "the next word of the phrase", &word, 1);
 }
 
 /* [size] [colour] shape */
@@ -394,7 +394,7 @@ bool caption_held_out(const struct caption_spec *spec)
     return !combination && spec->kind != CAPTION_EMPTY && tenth(text, strlen(text));
 }
 
-/* ---- captions by chance ------------------------------------------------------------------------------ */
+/* ---- captions by chance --------------------------------------------------------------------------- */
 
 static int below(struct rng *g, int n)
 {
@@ -429,7 +429,7 @@ static void forget(struct caption_spec *spec, struct rng *g)
         spec->texture = CAPTION_FREE;
 }
 
-static enum world_texture texture_draw(struct rng *g)
+enum world_texture caption_draw_texture(struct rng *g)
 {
     const double u = rng_uniform(g);
     return u < 0.55   ? TEXTURE_PLAIN
@@ -463,7 +463,7 @@ static void draw_full(struct caption_spec *spec, struct rng *g)
                                                       below(g, SIZE_COUNT)};
     } while (alike(spec));
     spec->background = below(g, BACKGROUND_COUNT);
-    spec->texture = texture_draw(g);
+    spec->texture = caption_draw_texture(g);
 }
 
 void caption_draw(struct caption_spec *spec, struct rng *g)

@@ -78,15 +78,18 @@ int caption_check(const struct caption_spec *spec, struct err *e) MUST_USE;
 /* TAG_COUNT for the empty caption. */
 enum caption_tag caption_tag(const struct caption_spec *spec);
 
-/* One caption in ten is kept from training, so that what was learnt can be told from what was
- * memorised: those with a held-out combination of (shape, colour, relation), and by their text those
- * that have no such combination.  A fixed property of the caption, whatever the seed. */
+/* Some captions are kept from training, so that what was learnt can be told from what was memorised:
+ * all that say one of the held-out tenth of (shape, colour, relation) combinations, and a tenth of the
+ * captions without such a combination, by their text.  A fixed property, whatever the seed. */
 bool caption_held_out(const struct caption_spec *spec);
 
 /* A caption by chance: single 30 %, placed 20 %, counted 20 %, pair 15 %, relation 15 %; size and
  * colour said with probability 0.6 each, the background with 0.4 and then its texture with 0.5.
  * Never empty; passes caption_check. */
 void caption_draw(struct caption_spec *spec, struct rng *g);
+
+/* Plain 55 %, gradient, striped and checkered 15 % each. */
+enum world_texture caption_draw_texture(struct rng *g);
 
 /* Says something true about a scene, fields kept with the same probabilities.  False where the
  * grammar has no words for it: no object, or three and more that differ in shape. */

@@ -37,13 +37,9 @@ static enum world_background background_draw(const struct caption_spec *spec, st
 
 static void draw_backdrop(struct scene *s, const struct caption_spec *spec, struct rng *g)
 {
-    const double u = rng_uniform(g);
     s->background = background_draw(spec, g);
     s->texture = spec->texture != CAPTION_FREE ? (enum world_texture)spec->texture
-                 : u < 0.55                    ? TEXTURE_PLAIN
-                 : u < 0.70                    ? TEXTURE_GRADIENT
-                 : u < 0.85                    ? TEXTURE_STRIPED
-                                               : TEXTURE_CHECKERED;
+                                               : caption_draw_texture(g);
     s->back = jittered(world_background_lab(s->background), g);
     s->direction = below(g, s->texture == TEXTURE_GRADIENT ? 4 : 2);
     s->phase_x = below(g, 2 * (s->texture == TEXTURE_STRIPED ? WORLD_STRIPE_PX : WORLD_CHECK_PX));
