@@ -62,9 +62,11 @@ $(BUILD)/obj/common/nn/%.o $(BUILD)/obj/common/shapes/%.o $(BUILD)/obj/common/ba
 PROTO := $(sort $(wildcard protos/*.proto))
 PB_C := $(PROTO:protos/%.proto=$(GEN)/%.pb-c.c)
 PB_H := $(PB_C:.c=.h)
-LIB_SRC := $(sort $(wildcard common/*/*.c))
+# MODE=grad is the engine in double, for the gradient checks alone
+GRAD_ONLY := common/base common/io common/nn common/diffusion
+LIB_SRC := $(if $(filter grad,$(MODE)),$(sort $(wildcard $(GRAD_ONLY:%=%/*.c)) services/trainer/objective.c),$(sort $(wildcard common/*/*.c)))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(PB_C:$(GEN)/%.c=$(BUILD)/obj/gen/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(filter grad,$(MODE)),,$(PB_C:$(GEN)/%.c=$(BUILD)/obj/gen/%.o))
 SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libdagline.a
 SUPPORT := $(BUILD)/libsupport.a
@@ -77,7 +79,7 @@ BIN_trainer := dagline-trainer
 BIN_store := dagline-store
 BIN_shapes_judge := dagline-shapes-judge
 BIN_dagline := dagline
-BUILT := $(foreach s,$(SERVICES),$(if $(wildcard services/$(s)/main.c),$(s)))
+BUILT := $(if $(filter grad,$(MODE)),,$(foreach s,$(SERVICES),$(if $(wildcard services/$(s)/main.c),$(s))))
 BINS := $(foreach s,$(BUILT),$(BUILD)/bin/$(BIN_$(s)))
 
 UNIT := $(sort $(wildcard tests/unit/*/test_*.c tests/unit/services/*/test_*.c tests/golden/test_*.c))
@@ -109,7 +111,7 @@ $(BUILD)/obj/gen/%.o: $(GEN)/%.c $(STAMP)
 $(BUILD)/obj/%.o: %.c $(STAMP) | $(PB_H)
 	@mkdir -p $(@D)
 	@[ $(V) = 1 ] || echo "cc $<"
-	$(Q)$(CC) $(CFLAGS_ALL) $(HOT) $(CFLAGS_VERSION) -Itests $(if $(findstring tests/unit/services,$<)$(findstring services/,$<),-Iservices) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(HOT) $(CFLAGS_VERSION) $(if $(filter tests/%,$<),-Itests -Iservices,$(if $(filter services/%,$<),-Iservices)) -MMD -MP -c $< -o $@
 
 $(LIB): $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcsD $@ $^
