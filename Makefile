@@ -66,7 +66,13 @@ PB_H := $(PB_C:.c=.h)
 GRAD_ONLY := common/base common/io common/nn common/diffusion
 LIB_SRC := $(if $(filter grad,$(MODE)),$(sort $(wildcard $(GRAD_ONLY:%=%/*.c)) services/trainer/objective.c),$(sort $(wildcard common/*/*.c)))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(filter grad,$(MODE)),,$(PB_C:$(GEN)/%.c=$(BUILD)/obj/gen/%.o))
+# Files named *_simd.c are compiled once more for each instruction set; nn/simd.h picks one at run time.
+ISAS := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),avx2 avx512)
+ISA_avx2 := -mavx2 -mfma
+ISA_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
+SIMD_SRC := $(filter %_simd.c,$(LIB_SRC))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(filter grad,$(MODE)),,$(PB_C:$(GEN)/%.c=$(BUILD)/obj/gen/%.o)) \
+           $(foreach i,$(ISAS),$(SIMD_SRC:%.c=$(BUILD)/obj/%.$(i).o))
 SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libdagline.a
 SUPPORT := $(BUILD)/libsupport.a
@@ -112,6 +118,14 @@ $(BUILD)/obj/%.o: %.c $(STAMP) | $(PB_H)
 	@mkdir -p $(@D)
 	@[ $(V) = 1 ] || echo "cc $<"
 	$(Q)$(CC) $(CFLAGS_ALL) $(HOT) $(CFLAGS_VERSION) $(if $(filter tests/%,$<),-Itests -Iservices,$(if $(filter services/%,$<),-Iservices)) -MMD -MP -c $< -o $@
+
+define SIMD_RULES
+$$(BUILD)/obj/%_simd.$(1).o: %_simd.c $$(STAMP)
+	@mkdir -p $$(@D)
+	@[ $$(V) = 1 ] || echo "cc $$< ($(1))"
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $$(HOT) $$(ISA_$(1)) -DSIMD_ISA=$(1) -MMD -MP -c $$< -o $$@
+endef
+$(foreach i,$(ISAS),$(eval $(call SIMD_RULES,$(i))))
 
 $(LIB): $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcsD $@ $^
