@@ -2,9 +2,9 @@
  *
  * x: [B,H,W,C], y: [B,Ho,Wo,O], w: [O,C,K,K] (the diffusers layout), bias: [O].
  * A plan fixes the shape of one layer and picks an algorithm for each of its three passes.  Forms
- * derived from the weights (transposed, in the Winograd domain) are prepared once after every change of
- * the weights and may be shared by all threads; work memory belongs to one call.  Nothing here
- * allocates but conv2d_plan_open.
+ * derived from the weights (transposed, in the Winograd domain) are prepared once after every
+ * change of the weights and may be shared by all threads; work memory belongs to one call.  Nothing
+ * here allocates but conv2d_plan_open.
  *
  *     struct conv2d_plan p;
  *     if (conv2d_plan_open(&p, (struct conv2d_shape){.B = 8, .H = 16, .W = 16, .C = 32, .O = 32,
@@ -90,8 +90,8 @@ int conv2d_plan_open_with(struct conv2d_plan *p, struct conv2d_shape s,
 void conv2d_plan_close(struct conv2d_plan *p);
 
 /* Bytes of the derived weights and of the work memory, for the forward pass alone, or with the
- * backward passes.  The derived form does not depend on B, so plans that differ in B alone share it.
- * Its size may be 0; then derived may be NULL. */
+ * backward passes.  The derived form does not depend on B, so plans that differ in B alone share
+ * it. Its size may be 0; then derived may be NULL. */
 size_t conv2d_derived_bytes(const struct conv2d_plan *p, bool backward);
 size_t conv2d_work_bytes(const struct conv2d_plan *p, bool backward);
 

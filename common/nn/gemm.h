@@ -16,9 +16,9 @@
 #include <stddef.h>
 
 /* C = alpha op(A) op(B) + beta C, where op(X) is X, or its transpose where trans_x is set.
- * op(A): [M,K], so A is [M,K] or, transposed, [K,M]; op(B): [K,N], so B is [K,N] or [N,K]; C: [M,N].
- * lda, ldb, ldc: reals from one row of A, B, C as stored to the next.
- * beta = 0 overwrites C without reading it.  C must not overlap A or B.  M, N or K may be 0.
+ * op(A): [M,K], so A is [M,K] or, transposed, [K,M]; op(B): [K,N], so B is [K,N] or [N,K]; C:
+ * [M,N]. lda, ldb, ldc: reals from one row of A, B, C as stored to the next. beta = 0 overwrites C
+ * without reading it.  C must not overlap A or B.  M, N or K may be 0.
  *
  * A linear layer with the weight w [O,I] of the diffusers layout, over x [M,I]:
  *     gemm(false, true, M, O, I, 1, x, I, w, I, 0, y, O);          y = x w^T
@@ -32,7 +32,8 @@ void gemm_blas(bool trans_a, bool trans_b, size_t M, size_t N, size_t K, real al
                size_t lda, const real *B, size_t ldb, real beta, real *C, size_t ldc);
 
 /* Makes OpenBLAS and OpenMP (and so oneDNN) run on the calling thread alone.  gemm_blas and the
- * convolutions call it themselves; another use of OpenMP in the process calls it once per thread. */
+ * convolutions call it themselves; another use of OpenMP in the process calls it once per thread.
+ */
 void gemm_single_thread(void);
 
 /* "avx512", "avx2" or "blas": what gemm() runs on here.  And OpenBLAS's own choice of kernel, which
