@@ -22,10 +22,11 @@ void log_open(const char *service, enum log_level level, enum log_format format)
  * Example: log_event(LOG_INFO, "policy_applied", "version=%llu digest=%s", v, hex); */
 void log_event(enum log_level level, const char *event, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* log_event(LOG_ERROR, event, "error=...") for an err. */
+/* log_event(LOG_ERROR, event, "code=... error=...") for an err. */
 void log_err(const char *event, const struct err *e);
 
-/* Test hook: lines go to sink instead of stderr; NULL restores. */
+/* Test hook: lines (without newline) go to sink instead of stderr; NULL restores.  The sink is called
+ * under the log's lock: it must not log. */
 void log_sink(void (*sink)(const char *line, void *arg), void *arg);
 
 #endif
