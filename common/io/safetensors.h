@@ -13,6 +13,7 @@
 #define DAGLINE_IO_SAFETENSORS_H
 
 #include "base/err.h"
+#include "io/dtype.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,43 +22,6 @@
 #define SAFETENSORS_RANK_MAX 8
 #define SAFETENSORS_NAME_BYTES_MAX 512
 #define SAFETENSORS_SHARDS_MAX 256
-
-/* X(name in the file, bits of an element) in the order of the format's own list. */
-#define SAFETENSORS_DTYPES(X)                                                                      \
-    X(BOOL, 8)                                                                                     \
-    X(F4, 4)                                                                                       \
-    X(F6_E2M3, 6)                                                                                  \
-    X(F6_E3M2, 6)                                                                                  \
-    X(U8, 8)                                                                                       \
-    X(I8, 8)                                                                                       \
-    X(F8_E5M2, 8)                                                                                  \
-    X(F8_E4M3, 8)                                                                                  \
-    X(F8_E8M0, 8)                                                                                  \
-    X(F8_E4M3FNUZ, 8)                                                                              \
-    X(F8_E5M2FNUZ, 8)                                                                              \
-    X(I16, 16)                                                                                     \
-    X(U16, 16)                                                                                     \
-    X(F16, 16)                                                                                     \
-    X(BF16, 16)                                                                                    \
-    X(I32, 32)                                                                                     \
-    X(U32, 32)                                                                                     \
-    X(F32, 32)                                                                                     \
-    X(C64, 64)                                                                                     \
-    X(F64, 64)                                                                                     \
-    X(I64, 64)                                                                                     \
-    X(U64, 64)
-
-enum dtype {
-#define X(name, bits) DTYPE_##name,
-    SAFETENSORS_DTYPES(X)
-#undef X
-        DTYPE_COUNT
-};
-
-/* "F32"; never NULL for a dtype below DTYPE_COUNT. */
-const char *dtype_name(enum dtype dtype);
-/* Bits of one element. */
-unsigned dtype_bits(enum dtype dtype);
 
 /* One tensor of an open file; valid until safetensors_close. */
 struct safetensors_tensor {
@@ -111,14 +75,6 @@ int safetensors_to_int64(const struct safetensors_tensor *t, int64_t *out, struc
 #define SAFETENSORS_SHAPE_TEXT_MAX 192
 const char *safetensors_shape_text(const struct safetensors_tensor *t,
                                    char text[SAFETENSORS_SHAPE_TEXT_MAX]);
-
-/* ---- conversions (unaligned on the 16-bit side; n elements; no overlap) --------------------------- */
-
-void f16_to_float(float *out, const void *in, size_t n);
-void bf16_to_float(float *out, const void *in, size_t n);
-/* Round to nearest even; beyond 65504 becomes infinity. NaN stays NaN. */
-void float_to_f16(void *out, const float *in, size_t n);
-void float_to_bf16(void *out, const float *in, size_t n);
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
