@@ -1,14 +1,13 @@
-/* Plain structs <-> packed protobuf bodies of messages, for every message of protos/.  Generated names
- * do not leave codec.c.  Every bound on data that comes from outside is checked here, once: a decoder
- * returns a struct whose strings end, whose counts and digests fit, and whose numbers are finite,
- * or one line that names the field.  Unpacking runs under a byte budget (CODEC_BUDGET_BYTES), because
- * protobuf-c has no limit on memory.
+/* Plain structs <-> packed protobuf bodies of messages, for every message of protos/.  Generated
+ * names do not leave codec.c.  Every bound on data that comes from outside is checked here, once: a
+ * decoder returns a struct whose strings end, whose counts and digests fit, and whose numbers are
+ * finite, or one line that names the field.  Unpacking runs under a byte budget
+ * (CODEC_BUDGET_BYTES), because protobuf-c has no limit on memory.
  *
  * codec_put_X(m, x) packs x as the body of m; x's bounds are preconditions (asserted).
- * codec_get_X(m, &x, e) reads a body of that type; ERR_INVALID.  Only run_spec, status and trajectory
- * own memory: see their _done / _free.
- * Digests are 32 bytes; "none" (the base model) is 32 zero bytes here and an empty field in protobuf.
- * Threads: pure functions. */
+ * codec_get_X(m, &x, e) reads a body of that type; ERR_INVALID.  Only run_spec, status and
+ * trajectory own memory: see their _done / _free. Digests are 32 bytes; "none" (the base model) is
+ * 32 zero bytes here and an empty field in protobuf. Threads: pure functions. */
 #ifndef DAGLINE_WIRE_CODEC_H
 #define DAGLINE_WIRE_CODEC_H
 
@@ -34,7 +33,7 @@
 #define CODEC_MODEL_FILES_MAX 256
 #define CODEC_SETTINGS_BYTES_MAX ((size_t)128 << 10)
 #define CODEC_METRICS_MAX 64
-#define CODEC_SERVICES_MAX 256
+#define CODEC_SERVICES_MAX 160 /* x CODEC_METRICS_MAX metrics fit a body */
 #define CODEC_CHECKPOINT_BLOBS_MAX 16
 #define CODEC_PROMPTS_MAX 1000000
 #define CODEC_STEPS_MAX 1000
@@ -53,10 +52,10 @@ size_t codec_put_envelope(const struct message *m, uint8_t out[MESSAGE_ENVELOPE_
 
 /* Checks `count` frames (2: envelope, body; 3: and payload) against the envelope: magic, version,
  * known kind, lengths, checksums, and that exactly the kinds which carry a payload have one.
- * Fills m's kind, request, run_id, sender, token, and points body and payload INTO the frames (m owns nothing of them).
- * `payload_bytes_max`: larger payloads are refused.
- * ERR_STALE: another major version (m->request is set where it could be read, so that it can be
- * answered); ERR_CONFLICT: a checksum; ERR_INVALID: everything else. */
+ * Fills m's kind, request, run_id, sender, token, and points body and payload INTO the frames (m
+ * owns nothing of them). `payload_bytes_max`: larger payloads are refused. ERR_STALE: another major
+ * version (m->request is set where it could be read, so that it can be answered); ERR_CONFLICT: a
+ * checksum; ERR_INVALID: everything else. */
 int codec_get_frames(struct message *m, const struct codec_frame *frames, size_t count,
                      size_t payload_bytes_max, struct err *e) MUST_USE;
 
@@ -88,9 +87,11 @@ void codec_put_ack(struct message *m, const struct ack *x);
 int codec_get_ack(const struct message *m, struct ack *x, struct err *e) MUST_USE;
 
 /* Body and payload.  t must pass trajectory_check(t, false) and hold its images (images may be NULL
- * where no state has one; final_image must be there). One copy of latents and images into the payload. */
+ * where no state has one; final_image must be there). One copy of latents and images into the
+ * payload. */
 int codec_put_trajectory(struct message *m, const struct trajectory *t, struct err *e) MUST_USE;
-/* A new trajectory that passed trajectory_check(t, false), its own copy of everything; the caller frees. */
+/* A new trajectory that passed trajectory_check(t, false), its own copy of everything; the caller
+ * frees. */
 int codec_get_trajectory(const struct message *m, struct trajectory **out, struct err *e) MUST_USE;
 /* The size of its message in frames' bytes, for credit: payload + an upper bound of the rest. */
 size_t codec_trajectory_bytes(const struct trajectory *t);
@@ -199,7 +200,8 @@ int codec_get_empty(const struct message *m, struct err *e) MUST_USE;
 void codec_put_run(struct message *m, const struct run_spec *x);
 int codec_get_run(const struct message *m, struct run_spec *x, struct err *e) MUST_USE;
 void codec_put_take_slot(struct message *m, const char *host);
-int codec_get_take_slot(const struct message *m, char host[CODEC_HOST_BYTES], struct err *e) MUST_USE;
+int codec_get_take_slot(const struct message *m, char host[CODEC_HOST_BYTES],
+                        struct err *e) MUST_USE;
 void codec_put_slot(struct message *m, uint32_t slot);
 int codec_get_slot(const struct message *m, uint32_t *slot, struct err *e) MUST_USE;
 void codec_put_token(struct message *m, uint64_t token);
@@ -221,7 +223,8 @@ int codec_get_put_blob(const struct message *m, struct blob_chunk *x, struct err
 void codec_put_put(struct message *m, const struct blob_have *x);
 int codec_get_put(const struct message *m, struct blob_have *x, struct err *e) MUST_USE;
 void codec_put_publish_policy(struct message *m, const struct policy_publish *x);
-int codec_get_publish_policy(const struct message *m, struct policy_publish *x, struct err *e) MUST_USE;
+int codec_get_publish_policy(const struct message *m, struct policy_publish *x,
+                             struct err *e) MUST_USE;
 /* token is not part of the body: it travels in the envelope. */
 void codec_put_publish_checkpoint(struct message *m, const struct checkpoint_ref *x);
 int codec_get_publish_checkpoint(const struct message *m, struct checkpoint_ref *x,

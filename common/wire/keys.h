@@ -1,9 +1,9 @@
 /* CURVE key pairs in files, and the allow-list.
  *
- * A keys folder, as `dagline keys DIR` makes it: NAME.key (secret, 40 characters of Z85, mode 0400) and
- * NAME.pub (public, 0444) for each party, and `allow`: one line "PUBLIC PARTY" per key that may
- * connect, # starts a comment.  A service needs its own .key and .pub, the .pub of whom it dials, and,
- * where it listens, `allow`.  A .key that group or others can read is refused.
+ * A keys folder, as `dagline keys DIR` makes it: NAME.key (secret, 40 characters of Z85, mode 0400)
+ * and NAME.pub (public, 0444) for each party, and `allow`: one line "PUBLIC PARTY" per key that may
+ * connect, # starts a comment.  A service needs its own .key and .pub, the .pub of whom it dials,
+ * and, where it listens, `allow`.  A .key that group or others can read is refused.
  *
  * Secrets live in struct keys_pair only as long as needed: keys_wipe.  Errors never quote a key. */
 #ifndef DAGLINE_WIRE_KEYS_H
@@ -57,8 +57,8 @@ int keys_allow_parse(struct keys_allow_list *out, const char *text, size_t bytes
 enum message_party keys_allow_find(const struct keys_allow_list *a,
                                    const uint8_t key[KEYS_RAW_BYTES]);
 
-/* The folder of `dagline keys`: pairs for every party and `allow`.  An existing folder is completed,
- * keys that are there stay. */
+/* The folder of `dagline keys`: pairs for every party and `allow`.  An existing folder is
+ * completed, keys that are there stay. */
 int keys_create_folder(const char *folder, struct err *e) MUST_USE;
 
 #endif

@@ -1,6 +1,6 @@
-/* The event loop of a service: sockets, file descriptors, timers on the monotonic clock, and signals.
- * The first SIGTERM or SIGINT sets draining and calls on_drain; a second one ends the process at once
- * (signals have their default action again by then).
+/* The event loop of a service: sockets, file descriptors, timers on the monotonic clock, and
+ * signals. The first SIGTERM or SIGINT sets draining and calls on_drain; a second one ends the
+ * process at once (signals have their default action again by then).
  *
  * loop_open blocks both signals for the calling thread, so it must run before any other thread
  * starts (the context of wire_net_open has threads).  Thread rule: one thread.
@@ -37,7 +37,8 @@ void loop_close(struct loop *l);
 
 /* on_ready runs while the socket is readable: it must wire_recv(w, &m, 0, e) at least once and may
  * stop after a bounded number of messages. */
-int loop_add_wire(struct loop *l, struct wire *w, loop_fn on_ready, void *arg, struct err *e) MUST_USE;
+int loop_add_wire(struct loop *l, struct wire *w, loop_fn on_ready, void *arg,
+                  struct err *e) MUST_USE;
 void loop_remove_wire(struct loop *l, struct wire *w);
 
 /* events: LOOP_READ | LOOP_WRITE; adding a descriptor again changes its events. */
@@ -45,7 +46,8 @@ int loop_add_fd(struct loop *l, int fd, int events, loop_fd_fn on_ready, void *a
                 struct err *e) MUST_USE;
 void loop_remove_fd(struct loop *l, int fd);
 
-/* Every interval_ms (> 0); first after one interval.  *id, where not NULL, is for loop_remove_timer. */
+/* Every interval_ms (> 0); first after one interval.  *id, where not NULL, is for
+ * loop_remove_timer. */
 int loop_add_timer(struct loop *l, uint32_t interval_ms, loop_fn on_time, void *arg, int *id,
                    struct err *e) MUST_USE;
 void loop_remove_timer(struct loop *l, int id);
@@ -53,7 +55,8 @@ void loop_remove_timer(struct loop *l, int id);
 /* Called once, when the first signal arrives; without one the loop stops by itself. */
 void loop_on_drain(struct loop *l, loop_fn on_drain, void *arg);
 
-/* One round: waits up to timeout_ms (0: not at all, < 0: until something happens), runs what is due. */
+/* One round: waits up to timeout_ms (0: not at all, < 0: until something happens), runs what is
+ * due. */
 int loop_poll(struct loop *l, int timeout_ms, struct err *e) MUST_USE;
 
 /* Rounds until loop_stop or a callback's error. */

@@ -1,6 +1,7 @@
-/* A message as the services see it: who, what kind, a packed body and an optional raw payload.  It is
- * made by message_new or by wire_recv, filled and read by wire/codec.h, and ended by message_free or
- * by wire_send, which takes it.  On the wire it is 2 or 3 frames (protos/envelope.proto).
+/* A message as the services see it: who, what kind, a packed body and an optional raw payload.  It
+ * is made by message_new or by wire_recv, filled and read by wire/codec.h, and ended by
+ * message_free or by wire_send, which takes it.  On the wire it is 2 or 3 frames
+ * (protos/envelope.proto).
  *
  * Ownership: a message owns its body and payload.  Received bytes may lie inside a transport buffer
  * and have no alignment: copy before reading them as floats.
@@ -74,7 +75,7 @@ struct message {
     uint64_t token;                       /* fencing token; 0 for all but the trainer */
     uint8_t peer[MESSAGE_PEER_BYTES_MAX]; /* on a router: whom it came from, or goes to */
     size_t peer_bytes;
-    enum message_party party;             /* set by wire_recv */
+    enum message_party party; /* set by wire_recv */
 
     const uint8_t *body; /* [body_bytes], packed by codec.h */
     size_t body_bytes;

@@ -3,12 +3,13 @@
  * reconnects by itself; and its announcements.
  *
  * Errors: ERR_UNAVAILABLE: no answer in time (the store is away; try again later); else what the
- * store answered: ERR_NOT_FOUND, ERR_STALE (a newer trainer exists: stop), ERR_CONFLICT, ERR_INVALID ...
- * Thread rule: each client and each subscriber belongs to the thread that opened it.
+ * store answered: ERR_NOT_FOUND, ERR_STALE (a newer trainer exists: stop), ERR_CONFLICT,
+ * ERR_INVALID ... Thread rule: each client and each subscriber belongs to the thread that opened
+ * it.
  *
- *     store_client_open(&c, net, &(struct store_client_options){.endpoint = "ipc:///run/x/store.sock"}, e);
- *     store_client_run(c, &run, e);                // also stamps the run id on messages of `net`
- *     store_client_model_fetch(c, &run, "cache/model", e);
+ *     store_client_open(&c, net, &(struct store_client_options){.endpoint =
+ * "ipc:///run/x/store.sock"}, e); store_client_run(c, &run, e);                // also stamps the
+ * run id on messages of `net` store_client_model_fetch(c, &run, "cache/model", e);
  *     store_client_policy(c, NULL, &policy, e);    // the newest
  *     if (policy.version > 0) store_client_blob_get(c, policy.digest, cap, &bytes, &n, e); */
 #ifndef DAGLINE_WIRE_STORE_CLIENT_H
@@ -55,8 +56,8 @@ int store_client_blob_get(struct store_client *c, const uint8_t digest[CODEC_DIG
 int store_client_blob_put(struct store_client *c, const void *data, size_t bytes,
                           uint8_t digest[CODEC_DIGEST_BYTES], struct err *e) MUST_USE;
 
-/* Every file of run->model into `folder` (made, with parents inside it), each verified and renamed into
- * place; files that are there with the right digest are kept. */
+/* Every file of run->model into `folder` (made, with parents inside it), each verified and renamed
+ * into place; files that are there with the right digest are kept. */
 int store_client_model_fetch(struct store_client *c, const struct run_spec *run, const char *folder,
                              struct err *e) MUST_USE;
 
@@ -71,8 +72,8 @@ int store_client_checkpoint_publish(struct store_client *c, const struct checkpo
 int store_client_checkpoint_get(struct store_client *c, struct checkpoint_ref *out,
                                 struct err *e) MUST_USE;
 
-/* A report with a step is sent until it is answered; one without is sent once, and not at all while the store
- * is away (returns 0: it only tells what the next one will tell again). */
+/* A report with a step is sent until it is answered; one without is sent once, and not at all while
+ * the store is away (returns 0: it only tells what the next one will tell again). */
 int store_client_report(struct store_client *c, const struct report *r, struct err *e) MUST_USE;
 
 int store_client_status(struct store_client *c, struct status *out, struct err *e) MUST_USE;
@@ -93,8 +94,8 @@ struct news_item {
 
 struct news;
 
-/* want: NEWS_WANT_*.  The newest policy (and the stop, once there) is announced again to every new subscriber and
- * periodically, so nothing is lost by joining late; expect repetitions. */
+/* want: NEWS_WANT_*.  The newest policy (and the stop, once there) is announced again to every new
+ * subscriber and periodically, so nothing is lost by joining late; expect repetitions. */
 int news_open(struct news **out, struct wire_net *net, const char *endpoint, unsigned want,
               struct err *e) MUST_USE;
 void news_close(struct news *n);

@@ -10,11 +10,13 @@
  * dropped and counted; a peer with WIRE_BAN_AFTER of them is not listened to any more.  A peer of
  * another major version is answered with an ERROR that says so.
  *
- * Thread rule: struct wire_net may be shared; each struct wire belongs to the thread that opened it.
+ * Thread rule: struct wire_net may be shared; each struct wire belongs to the thread that opened
+ * it.
  *
  *     wire_net_open(&net, &(struct wire_net_options){.party = PARTY_SCORER, ...}, e);
  *     wire_open(&inbox, net, WIRE_SCORER_INBOX, "tcp://0.0.0.0:7703", e);
- *     while (wire_recv(inbox, &m, 1000, e) == 0) { ... wire_send(inbox, &reply, e); message_free(m); } */
+ *     while (wire_recv(inbox, &m, 1000, e) == 0) { ... wire_send(inbox, &reply, e);
+ * message_free(m); } */
 #ifndef DAGLINE_WIRE_WIRE_H
 #define DAGLINE_WIRE_WIRE_H
 
@@ -42,11 +44,11 @@ enum wire_role {
 };
 
 struct wire_net_options {
-    enum message_party party;         /* who we are: which key pair of the folder is ours */
-    const char *sender;               /* "scorer/1": stamped on every message sent, for logs */
-    const char *keys;                 /* keys folder of `dagline keys`; "" or NULL for none */
-    bool insecure_plaintext;          /* tcp without keys even off loopback */
-    size_t trajectory_bytes_max;      /* largest trajectory message; 0: 16 MiB */
+    enum message_party party;    /* who we are: which key pair of the folder is ours */
+    const char *sender;          /* "scorer/1": stamped on every message sent, for logs */
+    const char *keys;            /* keys folder of `dagline keys`; "" or NULL for none */
+    bool insecure_plaintext;     /* tcp without keys even off loopback */
+    size_t trajectory_bytes_max; /* largest trajectory message; 0: 16 MiB */
 };
 
 struct wire_net;
@@ -58,7 +60,8 @@ int wire_net_open(struct wire_net **out, const struct wire_net_options *o, struc
 /* After every wire of it was closed.  Accepts NULL. */
 void wire_net_close(struct wire_net *net);
 
-/* The run id stamped on every message sent from now on; "" at the start.  Not while another thread sends. */
+/* The run id stamped on every message sent from now on; "" at the start.  Not while another thread
+ * sends. */
 void wire_net_run(struct wire_net *net, const char *run_id);
 
 /* Binds or connects, as the role says. */
@@ -91,7 +94,7 @@ struct wire_stats {
     uint64_t dropped_malformed; /* frames, envelope, lengths */
     uint64_t dropped_crc;
     uint64_t dropped_version;
-    uint64_t dropped_kind;      /* not allowed for that party on that socket */
+    uint64_t dropped_kind; /* not allowed for that party on that socket */
     uint64_t dropped_banned;
     uint64_t peers_banned;
 };
