@@ -105,7 +105,7 @@ int json_get_ints(const struct json *object, const char *field, int64_t min, int
 struct json *json_new_object(void) MUST_USE;
 struct json *json_new_list(void) MUST_USE;
 /* A value of its own, equal to v (for keeping part of a document, or unknown fields). */
-struct json *json_copy(const struct json *v) MUST_USE;
+struct json *json_clone(const struct json *v) MUST_USE;
 
 void json_set(struct json *object, const char *field, struct json **value);
 void json_set_int(struct json *object, const char *field, int64_t value);
