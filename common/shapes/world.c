@@ -22,7 +22,7 @@ static const uint8_t colour_rgb[COLOUR_COUNT][3] = {
     {40, 85, 220}, {160, 50, 165}, {250, 250, 250}, {18, 18, 18},
 };
 static const uint8_t background_rgb[BACKGROUND_COUNT][3] = {
-    {132, 132, 132}, {238, 226, 196}, {30, 40, 95}, {30, 130, 140}, {130, 185, 235}, {238, 165, 192},
+    {116, 116, 116}, {224, 212, 180}, {36, 46, 100}, {45, 145, 148}, {125, 172, 216}, {222, 152, 180},
 };
 
 /* Outlines of radius 1, chosen so that no two shapes cover each other by more than about 85 %. */
