@@ -314,6 +314,67 @@ START_TEST(the_pipelines_overrides_are_applied_and_reported)
 }
 END_TEST
 
+static int parse(struct schedule_config *c, const char *json, struct err *e)
+{
+    return schedule_config_parse(c, json, strlen(json), "scheduler_config.json", e);
+}
+
+START_TEST(absent_keys_take_the_defaults_of_their_class)
+{
+    struct schedule_config c;
+    struct err e;
+    ck_assert_msg(parse(&c, "{\"_class_name\":\"DDIMScheduler\",\"trained_betas\":null}", &e) == 0, "%s",
+                  e.text);
+    ck_assert(c.set_alpha_to_one && c.clip_sample && c.steps_offset == 0 && c.num_train_timesteps == 1000);
+    ck_assert(c.beta_schedule == BETA_LINEAR && c.beta_start == 0.0001 && c.beta_end == 0.02);
+    ck_assert_int_eq(parse(&c, "{\"_class_name\":\"PNDMScheduler\",\"skip_prk_steps\":true}", &e), 0);
+    ck_assert(!c.set_alpha_to_one);
+}
+END_TEST
+
+START_TEST(stable_diffusions_file_parses)
+{
+    struct schedule_config c, want = sd_config();
+    struct err e;
+    ck_assert_msg(parse(&c,
+                        "{\"_class_name\":\"PNDMScheduler\",\"_diffusers_version\":\"0.6.0\","
+                        "\"beta_end\":0.012,\"beta_schedule\":\"scaled_linear\",\"beta_start\":0.00085,"
+                        "\"num_train_timesteps\":1000,\"set_alpha_to_one\":false,\"skip_prk_steps\":true,"
+                        "\"steps_offset\":1,\"trained_betas\":null,\"clip_sample\":false}",
+                        &e) == 0,
+                  "%s", e.text);
+    ck_assert(c.beta_schedule == want.beta_schedule && c.beta_start == want.beta_start &&
+              c.beta_end == want.beta_end && c.steps_offset == 1 && !c.clip_sample && !c.set_alpha_to_one);
+}
+END_TEST
+
+START_TEST(what_is_not_implemented_is_refused_by_field_and_value)
+{
+    static const struct {
+        const char *json, *words[2];
+    } cases[] = {
+        {"{\"_class_name\":\"EulerDiscreteScheduler\"}", {"_class_name", "EulerDiscreteScheduler"}},
+        {"{\"beta_schedule\":\"sigmoid\"}", {"beta_schedule", "sigmoid"}},
+        {"{\"prediction_type\":\"flow\"}", {"prediction_type", "flow"}},
+        {"{\"timestep_spacing\":\"log\"}", {"timestep_spacing", "log"}},
+        {"{\"thresholding\":true}", {"thresholding", "true"}},
+        {"{\"trained_betas\":[0.1]}", {"trained_betas", "null"}},
+        {"{\"num_train_timesteps\":0}", {"num_train_timesteps", ""}},
+        {"{\"beta_start\":\"a\"}", {"beta_start", ""}},
+        {"{\"clip_sample\":1}", {"clip_sample", ""}},
+        {"[]", {"object", ""}},
+        {"{", {"scheduler_config.json", ""}},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct schedule_config c;
+        struct err e;
+        ck_assert_int_eq(parse(&c, cases[i].json, &e), -1);
+        ck_assert_msg(strstr(e.text, cases[i].words[0]) != NULL && strstr(e.text, cases[i].words[1]) != NULL,
+                      "case %zu: %s", i, e.text);
+    }
+}
+END_TEST
+
 SUITE("diffusion/schedule", 20, stable_diffusions_alphas_are_the_known_ones,
       linear_and_cosine_schedules_fall_from_one,
       zero_snr_rescaling_ends_at_zero_and_keeps_the_first, timesteps_follow_each_spacing,
@@ -324,4 +385,6 @@ SUITE("diffusion/schedule", 20, stable_diffusions_alphas_are_the_known_ones,
       variance_modes_change_the_variance_and_keep_the_mean,
       the_last_step_keeps_its_variance_by_the_clamp_or_takes_its_mean,
       eta_zero_is_deterministic_everywhere, unusable_plans_are_refused_with_the_reason,
-      zero_snr_with_v_prediction_has_finite_gains, the_pipelines_overrides_are_applied_and_reported)
+      zero_snr_with_v_prediction_has_finite_gains, the_pipelines_overrides_are_applied_and_reported,
+      absent_keys_take_the_defaults_of_their_class, stable_diffusions_file_parses,
+      what_is_not_implemented_is_refused_by_field_and_value)
