@@ -8,8 +8,8 @@
 
 #define JPEG_QUALITY 95
 
-const char *const reward_names[REWARD_KIND_COUNT] = {"jpeg_incompressibility", "jpeg_compressibility",
-                                                     "colourfulness", "hue_warm"};
+const char *const reward_names[REWARD_KIND_COUNT] = {
+    "jpeg_incompressibility", "jpeg_compressibility", "colourfulness", "hue_warm"};
 
 int reward_kind_of(enum reward_kind *kind, const char *name, struct err *e)
 {
