@@ -108,6 +108,7 @@ static double star(double x, double y)
 
 double world_shape_sdf(enum world_shape s, double x, double y)
 {
+    assert((unsigned)s < SHAPE_COUNT);
     switch (s) {
     case SHAPE_CIRCLE:
         return sqrt(x * x + y * y) - 1.0;
@@ -128,7 +129,6 @@ double world_shape_sdf(enum world_shape s, double x, double y)
     case SHAPE_COUNT:
         break;
     }
-    assert(!"not a shape");
     return 0.0;
 }
 
@@ -166,6 +166,7 @@ struct world_extent world_shape_extent(enum world_shape s)
 double world_texture_tone(const struct scene *s, int i, int j)
 {
     const double slope = 2.0 * WORLD_TONE / (WORLD_SIDE - 1);
+    assert((unsigned)s->texture < TEXTURE_COUNT);
     switch (s->texture) {
     case TEXTURE_PLAIN:
         return 0.0;
@@ -184,7 +185,6 @@ double world_texture_tone(const struct scene *s, int i, int j)
     case TEXTURE_COUNT:
         break;
     }
-    assert(!"not a texture");
     return 0.0;
 }
 

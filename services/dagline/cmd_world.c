@@ -1,6 +1,7 @@
 #include "dagline/cmd_world.h"
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "io/png.h"
 #include "shapes/degrade.h"
@@ -162,7 +163,12 @@ static int draw_grid(const struct world_args *a, struct err *e)
         if (a->captions)
             printf("%d %d %s\n", k / columns + 1, k % columns + 1, text);
     }
-    const int rc = png_write(a->out, &grid, NULL, e);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int rc = png_encode(&bytes, &size, &grid, NULL, e);
+    if (rc == 0)
+        rc = file_replace(a->out, bytes, size, 0644, e);
+    mem_free(bytes);
     image_done(&grid);
     return rc;
 }
