@@ -1,9 +1,10 @@
 /* The CLIP byte-pair tokenizer of a diffusers model folder: the door to utf8proc.
  *
- * Text -> NFC, runs of white space to one blank, ends stripped, lower case -> pieces
+ * Text -> HTML entities resolved (twice) -> NFC -> lower case -> pieces, the white space between them dropped
  * (<|startoftext|> | <|endoftext|> | 's 't 're 've 'm 'll 'd | letters+ | one digit | other non-space+)
  * -> UTF-8 bytes as 256 printable symbols, the last one of a piece with "</w>" -> merges by rank -> ids.
- * Agrees with the fast CLIP tokenizer of Hugging Face; no ftfy and no HTML entities, as there.
+ * Agrees with OpenAI's CLIP tokenizer but for what ftfy repairs (mis-decoded text, curly quotes) and the
+ * HTML names beyond amp lt gt quot apos nbsp and the numeric form.
  *
  * Thread rule: an open tokenizer is immutable; any number of threads may encode with it. */
 #ifndef DAGLINE_DIFFUSION_TOKENIZER_H
