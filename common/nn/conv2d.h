@@ -52,11 +52,10 @@ enum conv2d_pass {
 };
 
 enum conv2d_algo {
-    CONV2D_IM2COL_BLAS,   /* im2col + gemm_blas: the reference */
-    CONV2D_IM2COL,        /* im2col + gemm */
-    CONV2D_IM2COL_MIRROR, /* the same with the taps gathered on the output's side (O < C) */
-    CONV2D_WINOGRAD,      /* F(4x4,3x3) on the own microkernels: conv2d_winograd.h */
-    CONV2D_DNNL,          /* oneDNN, direct: conv2d_dnnl.h */
+    CONV2D_IM2COL_BLAS, /* im2col + gemm_blas: the reference */
+    CONV2D_IM2COL,      /* im2col + gemm */
+    CONV2D_WINOGRAD,    /* F(4x4,3x3) on the own microkernels: conv2d_winograd.h */
+    CONV2D_DNNL,        /* oneDNN, direct: conv2d_dnnl.h */
 };
 
 struct conv2d_dnnl;
