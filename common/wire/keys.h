@@ -2,8 +2,8 @@
  *
  * A keys folder, as `dagline keys DIR` makes it: NAME.key (secret, 40 characters of Z85, mode 0400)
  * and NAME.pub (public, 0444) for each party, and `allow`: one line "PUBLIC PARTY" per key that may
- * connect, # starts a comment.  A service needs its own .key and .pub, the .pub of whom it dials,
- * and, where it listens, `allow`.  A .key that group or others can read is refused.
+ * connect, a # between blanks starts a comment.  A service needs its own .key and .pub, the .pub of
+ * whom it dials, and, where it listens, `allow`.  A .key that group or others can read is refused.
  *
  * Secrets live in struct keys_pair only as long as needed: keys_wipe.  Errors never quote a key. */
 #ifndef DAGLINE_WIRE_KEYS_H

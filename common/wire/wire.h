@@ -86,6 +86,9 @@ int wire_recv(struct wire *w, struct message **out, int timeout_ms, struct err *
 /* Waits until wire_send would be taken; ERR_TIMEOUT. */
 int wire_wait_writable(struct wire *w, int timeout_ms, struct err *e) MUST_USE;
 
+/* A news client hears only the kinds it subscribed to (MESSAGE_NEWS_*). */
+int wire_subscribe(struct wire *w, enum message_kind kind, struct err *e) MUST_USE;
+
 /* Number of new subscriptions since the last call; WIRE_STORE_NEWS only. */
 uint32_t wire_subscriptions(struct wire *w);
 
@@ -100,8 +103,10 @@ struct wire_stats {
 };
 struct wire_stats wire_stats(const struct wire *w);
 
-/* The largest number of bytes the socket can hold for `peers` peers:
- * peers x (SNDHWM + RCVHWM + 1) x largest message of the role. */
+/* The largest number of bytes the socket can hold for `peers` peers: each may have RCVHWM + 1
+ * incoming messages of the largest size that it may send, and SNDHWM of the largest that is sent to
+ * it.  On a socket without keys (ipc) a peer that means harm can exceed it: such sockets trust who
+ * can open them. */
 uint64_t wire_bytes_bound(const struct wire *w, uint32_t peers);
 
 /* For wire/loop.c: the ZeroMQ socket. */
