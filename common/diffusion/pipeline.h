@@ -57,9 +57,10 @@ size_t pipeline_bytes(const struct pipeline *p);
 int pipeline_condition(struct pipeline *p, const char *prompt, const real **condition,
                        bool *truncated, struct err *e) MUST_USE;
 
-/* out [B, latent_elements] at latents x, timesteps t [B] and conditions c [B] (pointers from
- * pipeline_condition; repeated pointers are welcome). */
-int pipeline_predict(struct pipeline *p, real *out, const real *x, const double *t,
+/* out [B, latent_elements] (guided) at latents x, timesteps t [B] and conditions c [B] (pointers from
+ * pipeline_condition; repeated pointers are welcome).  out_cond, unless NULL, gets the conditional
+ * branch alone, which forward-looking rewards are predicted from. */
+int pipeline_predict(struct pipeline *p, real *out, real *out_cond, const real *x, const double *t,
                      const real *const *c, size_t B, double guidance, struct err *e) MUST_USE;
 
 /* Images from latents [B, latent_elements]: rgb [B, image_height, image_width, 3]. */

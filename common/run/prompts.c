@@ -1,0 +1,84 @@
+#include "run/prompts.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "rollout/trajectory.h"
+
+#include <string.h>
+
+/* Streams of prompt draws; trajectories use 128-bit ids, which never collide with a small stream number. */
+#define PROMPT_STREAM 0x70726f6d70747300u
+
+static int parse_line(struct prompt *out, const char *line, size_t bytes, struct err *e)
+{
+    struct json *v = NULL;
+    const char *text, *tag;
+    const struct json *metadata;
+    int rc = -1;
+    if (json_parse(&v, line, bytes, PROMPTS_LINE_BYTES_MAX, e) < 0 ||
+        json_get_string(v, "prompt", TRAJECTORY_PROMPT_BYTES_MAX - 1, &text, e) < 0 ||
+        json_get_string_or(v, "tag", TRAJECTORY_TAG_BYTES_MAX - 1, "", &tag, e) < 0 ||
+        json_get_object_or(v, "metadata", &metadata, e) < 0)
+        goto out;
+    out->text = mem_strdup(text);
+    out->tag = mem_strdup(tag);
+    out->metadata = metadata == NULL ? mem_strdup("") : json_print(metadata, JSON_LINE, NULL);
+    rc = strlen(out->metadata) < TRAJECTORY_METADATA_BYTES_MAX
+             ? 0
+             : err_set(e, ERR_INVALID, "metadata has more than %d bytes",
+                       TRAJECTORY_METADATA_BYTES_MAX - 1);
+out:
+    json_free(v);
+    return rc;
+}
+
+int prompts_parse(struct prompts *out, const char *jsonl, size_t bytes, struct err *e)
+{
+    memset(out, 0, sizeof *out);
+    size_t room = 0, number = 0;
+    for (const char *at = jsonl, *end = jsonl + bytes; at < end;) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        const size_t length = (size_t)((newline != NULL ? newline : end) - at);
+        number++;
+        if (length > 0 && strspn(at, " \t\r") < length) {
+            if (out->count == room) {
+                room = room == 0 ? 256 : 2 * room;
+                out->item = mem_grow(out->item, room, sizeof *out->item);
+            }
+            out->item[out->count] = (struct prompt){0};
+            const int rc = parse_line(&out->item[out->count], at, length, e);
+            out->count += out->item[out->count].text != NULL;
+            if (rc < 0) {
+                prompts_done(out);
+                return err_wrap(e, "prompts, line %zu", number);
+            }
+        }
+        at += length + 1;
+    }
+    if (out->count == 0)
+        return err_set(e, ERR_INVALID, "prompts: no prompt in %zu bytes", bytes);
+    return 0;
+}
+
+static void drop(const char *text)
+{
+    mem_free((void *)(uintptr_t)text);
+}
+
+void prompts_done(struct prompts *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        drop(p->item[i].text);
+        drop(p->item[i].tag);
+        drop(p->item[i].metadata);
+    }
+    mem_free(p->item);
+    memset(p, 0, sizeof *p);
+}
+
+size_t prompts_draw(size_t count, uint64_t seed, uint32_t slot, uint64_t group)
+{
+    struct rng g = rng_stream(seed ^ (group >> 32), PROMPT_STREAM + slot, (uint32_t)group);
+    return (size_t)rng_below(&g, count);
+}

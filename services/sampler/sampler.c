@@ -1,0 +1,359 @@
+#include "sampler/sampler.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "diffusion/pipeline.h"
+#include "run/prompts.h"
+#include "run/rollout.h"
+#include "run/run_chain.h"
+#include "sampler/flight.h"
+#include "wire/store_client.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REPORT_EVERY_MS 2000
+#define HELLO_EVERY_MS 1000
+#define CREDIT_PATIENCE_MS 500 /* a part of a batch is made when no more credit came for so long */
+#define POLICY_BYTES_MAX ((size_t)8 << 30)
+
+struct sampler {
+    struct sampler_options o;
+    struct loop *loop; /* borrowed */
+    struct store_client *store;
+    struct news *news;
+    struct wire *scorer;
+
+    struct run_spec run;
+    struct prompts prompts;
+    struct pipeline *pipeline;
+    struct transition_kernel *kernels; /* [run.steps] */
+    uint32_t slot;
+    uint64_t counter;
+
+    struct policy_ref applied, newest;
+    struct flight flight;
+    uint64_t item_bytes; /* upper bound of one message, for Hello */
+    bool stopping;       /* the run has ended */
+
+    int64_t hello_ms, report_ms, credit_ms; /* last hello and report; when credit last grew */
+    uint64_t made, stored, duplicates, rejected, failed, progress;
+    double make_seconds;
+};
+
+/* ---- policy ---- */
+
+/* Fetches the policy announced last, proves that the bytes are the ones announced, applies them. */
+static int apply_newest(struct sampler *s, struct err *e)
+{
+    if (memcmp(s->applied.digest, s->newest.digest, sizeof s->applied.digest) == 0) {
+        s->applied = s->newest;
+        return 0;
+    }
+    const struct policy_ref target = s->newest;
+    uint8_t *bytes = NULL, digest[HASH_SHA256_BYTES] = {0};
+    size_t n = 0;
+    int rc = 0;
+    if (target.version > 0) {
+        rc = store_client_blob_get(s->store, target.digest, POLICY_BYTES_MAX, &bytes, &n, e);
+        if (rc == 0)
+            hash_sha256(digest, bytes, n);
+        if (rc == 0 && memcmp(digest, target.digest, sizeof digest) != 0)
+            rc = err_set(e, ERR_INVALID, "policy %llu has other bytes than announced",
+                         (unsigned long long)target.version);
+    }
+    if (rc == 0)
+        rc = pipeline_policy_set(s->pipeline, bytes, n, e);
+    mem_free(bytes);
+    if (rc < 0)
+        return err_wrap(e, "policy %llu", (unsigned long long)target.version);
+    s->applied = target;
+    char hex[HASH_SHA256_HEX_BYTES];
+    hash_hex(hex, digest, sizeof digest);
+    log_event(LOG_INFO, "policy_applied", "version=%llu digest=%s",
+              (unsigned long long)target.version, hex);
+    return 0;
+}
+
+/* ---- sockets ---- */
+
+static int on_news(void *arg, struct err *e)
+{
+    struct sampler *s = arg;
+    struct news_item item;
+    while (news_poll(s->news, &item, 0, e) == 0) {
+        if (item.kind == NEWS_STOP)
+            s->stopping = true;
+        /* never back: an older trainer's late announcement loses by token, then by version */
+        else if (item.kind == NEWS_POLICY &&
+                 (item.policy.token > s->newest.token ||
+                  (item.policy.token == s->newest.token && item.policy.version > s->newest.version)))
+            s->newest = item.policy;
+    }
+    return e->code == ERR_TIMEOUT ? 0 : -1;
+}
+
+static int on_reply(struct sampler *s, const struct message *m, struct err *e)
+{
+    if (m->kind == MESSAGE_CREDIT) {
+        struct credit c;
+        if (codec_get_credit(m, &c, e) < 0)
+            return -1;
+        const uint64_t before = s->flight.items_granted;
+        if (flight_credit(&s->flight, &c))
+            log_event(LOG_INFO, "scorer_session", "session=%llu in_flight=%zu",
+                      (unsigned long long)c.session, s->flight.count);
+        if (s->flight.items_granted != before)
+            s->credit_ms = clock_mono_ms(NULL);
+        return 0;
+    }
+    if (m->kind == MESSAGE_ACK) {
+        struct ack a;
+        if (codec_get_ack(m, &a, e) < 0)
+            return -1;
+        if (!flight_ack(&s->flight, a.id))
+            return 0;
+        s->stored += a.outcome == ACK_STORED;
+        s->duplicates += a.outcome == ACK_DUPLICATE;
+        s->rejected += a.outcome == ACK_REJECTED;
+        s->failed += a.outcome == ACK_FAILED;
+        if (a.outcome == ACK_REJECTED || a.outcome == ACK_FAILED) {
+            char hex[2 * TRAJECTORY_ID_BYTES + 1];
+            hash_hex(hex, a.id, sizeof a.id);
+            log_event(LOG_WARN, a.outcome == ACK_REJECTED ? "trajectory_rejected" : "reward_failed",
+                      "trajectory=%s reason=%s", hex, a.reason);
+        }
+        return 0;
+    }
+    return err_set(e, ERR_INVALID, "the scorer sent a %s", message_kind_name(m->kind));
+}
+
+static int on_scorer(void *arg, struct err *e)
+{
+    struct sampler *s = arg;
+    struct message *m;
+    while (wire_recv(s->scorer, &m, 0, e) == 0) {
+        const int rc = on_reply(s, m, e);
+        message_free(m);
+        if (rc < 0)
+            log_err("scorer_message", e); /* a bad message is the scorer's fault, not a reason to end */
+    }
+    return e->code == ERR_TIMEOUT ? 0 : -1;
+}
+
+static void say_hello(struct sampler *s)
+{
+    const int64_t now = clock_mono_ms(NULL);
+    if (now - s->hello_ms < HELLO_EVERY_MS)
+        return;
+    s->hello_ms = now;
+    struct err ignored; /* the scorer is away: the next hello tries again */
+    struct message *m = message_new(MESSAGE_HELLO);
+    codec_put_hello(m, &(struct hello){.item_bytes = s->item_bytes, .slot = s->slot});
+    if (wire_send(s->scorer, &m, &ignored) < 0)
+        message_free(m);
+}
+
+static int send_due(struct sampler *s, struct err *e)
+{
+    struct flight_item *item;
+    while ((item = flight_next(&s->flight, clock_mono_ms(NULL), s->o.resend_ms)) != NULL) {
+        struct message *m = message_new(MESSAGE_TRAJECTORY);
+        if (codec_put_trajectory(m, item->trajectory, e) < 0) {
+            message_free(m);
+            return err_wrap(e, "own trajectory");
+        }
+        struct err full;
+        if (wire_send(s->scorer, &m, &full) < 0) {
+            message_free(m); /* not connected now, or its queue is full: the next round tries again */
+            return 0;
+        }
+        flight_sent(&s->flight, item, clock_mono_ms(NULL));
+    }
+    return 0;
+}
+
+static int report(struct sampler *s, struct err *e)
+{
+    const int64_t now = clock_mono_ms(NULL);
+    if (now - s->report_ms < REPORT_EVERY_MS)
+        return 0;
+    s->report_ms = now;
+    struct report r = {.policy_version = s->applied.version, .progress = s->progress};
+    snprintf(r.service, sizeof r.service, "sampler/%u", s->slot);
+    memcpy(r.policy_digest, s->applied.digest, sizeof r.policy_digest);
+    report_add(&r, "trajectories_made", (double)s->made);
+    report_add(&r, "trajectories_stored", (double)s->stored);
+    report_add(&r, "trajectories_failed", (double)(s->failed + s->rejected));
+    report_add(&r, "in_flight", (double)s->flight.count);
+    report_add(&r, "make_seconds", s->make_seconds);
+    return store_client_report(s->store, &r, e);
+}
+
+/* One turn of everything but sampling; also what a rollout calls between its steps. */
+static int serve(void *arg, struct err *e)
+{
+    struct sampler *s = arg;
+    s->progress++;
+    say_hello(s);
+    return loop_poll(s->loop, 0, e) < 0 || send_due(s, e) < 0 || report(s, e) < 0 ? -1 : 0;
+}
+
+/* ---- sampling ---- */
+
+/* How many trajectories to make now; 0: wait. */
+static size_t batch_size(const struct sampler *s)
+{
+    const struct run_spec *run = &s->run;
+    uint64_t n = s->o.batch;
+    if (run->lockstep) {
+        /* trajectory c is made by policy c / lockstep_batch, never another */
+        const uint64_t due = s->counter / run->lockstep_batch;
+        if (s->applied.version != due)
+            return 0;
+        const uint64_t left = (due + 1) * run->lockstep_batch - s->counter;
+        n = n < left ? n : left;
+    }
+    const uint64_t spare = flight_spare(&s->flight, s->item_bytes);
+    const uint64_t own = s->flight.count < s->o.in_flight_max ? s->o.in_flight_max - s->flight.count : 0;
+    const uint64_t may = spare < own ? spare : own;
+    if (may >= n)
+        return (size_t)n;
+    const bool patient = clock_mono_ms(NULL) - s->credit_ms < CREDIT_PATIENCE_MS;
+    return patient ? 0 : (size_t)may;
+}
+
+static int make(struct sampler *s, size_t n, struct err *e)
+{
+    struct trajectory **batch = mem_new(n, sizeof *batch);
+    const struct rollout_request q = {
+        .run = &s->run,
+        .kernels = s->kernels,
+        .prompts = &s->prompts,
+        .policy = &s->applied,
+        .slot = s->slot,
+        .counter = s->counter,
+        .count = n,
+    };
+    const double from = clock_mono_s(NULL);
+    const int rc = rollout_make(batch, s->pipeline, &q, serve, s, e);
+    if (rc == 0) {
+        s->counter += n;
+        s->made += n;
+        s->make_seconds += clock_mono_s(NULL) - from;
+        for (size_t i = 0; i < n; i++) {
+            const uint64_t bytes = codec_trajectory_bytes(batch[i]);
+            flight_add(&s->flight, &batch[i], bytes);
+        }
+    }
+    mem_free(batch);
+    return rc;
+}
+
+static int drain(struct sampler *s, struct err *e)
+{
+    const int64_t until = clock_mono_ms(NULL) + 2 * (int64_t)s->o.resend_ms;
+    while (s->flight.count > 0 && clock_mono_ms(NULL) < until)
+        if (serve(s, e) < 0 || loop_poll(s->loop, 50, e) < 0)
+            return -1;
+    log_event(LOG_INFO, "drained", "made=%llu stored=%llu unacknowledged=%zu",
+              (unsigned long long)s->made, (unsigned long long)s->stored, s->flight.count);
+    return 0;
+}
+
+int sampler_run(struct sampler *s, struct err *e)
+{
+    while (!s->stopping && !loop_draining(s->loop)) {
+        if (serve(s, e) < 0)
+            return -1;
+        if (apply_newest(s, e) < 0) {
+            if (e->code != ERR_UNAVAILABLE && e->code != ERR_TIMEOUT)
+                return -1;
+            log_err("policy_fetch", e);
+        }
+        const size_t n = batch_size(s);
+        if (n > 0 ? make(s, n, e) < 0 : loop_poll(s->loop, 20, e) < 0)
+            return -1;
+    }
+    return drain(s, e);
+}
+
+/* ---- life ---- */
+
+static int open_model(struct sampler *s, struct err *e)
+{
+    char folder[FILE_PATH_BYTES_MAX];
+    uint8_t *text = NULL;
+    size_t n = 0;
+    if (file_join(folder, sizeof folder, s->o.cache, s->run.run_id, e) < 0 ||
+        store_client_model_fetch(s->store, &s->run, folder, e) < 0 ||
+        store_client_blob_get(s->store, s->run.prompts_digest, PROMPTS_BYTES_MAX, &text, &n, e) < 0)
+        return err_wrap(e, "fetching the run");
+    const int parsed = prompts_parse(&s->prompts, (const char *)text, n, e);
+    mem_free(text);
+    const struct pipeline_options o = {.threads = s->o.threads};
+    if (parsed < 0 || pipeline_open(&s->pipeline, folder, &o, e) < 0)
+        return -1;
+    s->kernels = mem_new(s->run.steps, sizeof *s->kernels);
+    if (run_chain_plan(s->kernels, &s->run, pipeline_schedule(s->pipeline), e) < 0)
+        return -1;
+    s->item_bytes = rollout_bytes(&s->run, pipeline_shape(s->pipeline));
+    return 0;
+}
+
+int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
+                 const struct sampler_options *o, struct err *e)
+{
+    struct sampler *s = mem_new(1, sizeof *s);
+    char host[CODEC_HOST_BYTES] = "";
+    s->o = *o;
+    s->loop = loop;
+    if (store_client_open(&s->store, net, &(struct store_client_options){.endpoint = o->store}, e) < 0 ||
+        store_client_run(s->store, &s->run, e) < 0 || store_client_slot_take(s->store, &s->slot, e) < 0 ||
+        store_client_policy(s->store, NULL, &s->newest, e) < 0 || open_model(s, e) < 0 ||
+        news_open(&s->news, net, o->news, NEWS_WANT_POLICY | NEWS_WANT_STOP, e) < 0 ||
+        wire_open(&s->scorer, net, WIRE_SCORER_CLIENT, o->scorer, e) < 0 ||
+        loop_add_wire(loop, news_wire(s->news), on_news, s, e) < 0 ||
+        loop_add_wire(loop, s->scorer, on_scorer, s, e) < 0) {
+        sampler_close(s);
+        return -1;
+    }
+    /* a sampler that joins late makes the current policy's trajectories, not the first ones */
+    s->counter = s->run.lockstep ? s->newest.version * s->run.lockstep_batch : 0;
+    s->credit_ms = clock_mono_ms(NULL);
+    if (gethostname(host, sizeof host - 1) < 0)
+        host[0] = 0;
+    log_event(LOG_INFO, "ready", "run=%s slot=%u host=%s policy=%llu bytes_bound=%llu", s->run.run_id, s->slot,
+              host, (unsigned long long)s->newest.version, (unsigned long long)sampler_bytes_bound(s));
+    *out = s;
+    return 0;
+}
+
+void sampler_close(struct sampler *s)
+{
+    if (s == NULL)
+        return;
+    if (s->scorer != NULL)
+        loop_remove_wire(s->loop, s->scorer);
+    if (s->news != NULL)
+        loop_remove_wire(s->loop, news_wire(s->news));
+    wire_close(s->scorer);
+    news_close(s->news);
+    store_client_close(s->store);
+    flight_done(&s->flight);
+    pipeline_close(s->pipeline);
+    mem_free(s->kernels);
+    prompts_done(&s->prompts);
+    run_spec_done(&s->run);
+    mem_free(s);
+}
+
+uint64_t sampler_bytes_bound(const struct sampler *s)
+{
+    return pipeline_bytes(s->pipeline) + (uint64_t)s->o.in_flight_max * s->item_bytes +
+           wire_bytes_bound(s->scorer, 1);
+}

@@ -1,0 +1,333 @@
+#include "trainer/trainer.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "run/run_chain.h"
+#include "wire/store_client.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define WAIT_MS 50            /* between looks into a replay that has too little */
+#define ALIVE_EVERY_MS 2000
+#define BLOB_BYTES_MAX ((size_t)32 << 30)
+
+struct trainer {
+    struct trainer_options o;
+    struct loop *loop; /* borrowed */
+    struct store_client *store;
+    struct replay *replay;
+    struct learner *learner;
+    struct run_spec run;
+    struct transition_kernel *kernels;
+    uint8_t chain[HASH_SHA256_BYTES]; /* schedule digest that every trajectory must carry */
+    uint64_t token;
+
+    struct policy_ref policy;   /* published last */
+    uint64_t checkpoint_step;   /* durable */
+    uint64_t progress;
+    int64_t alive_ms;
+    double wait_seconds, train_seconds, publish_seconds; /* of the step under way */
+    char epoch[33];             /* of the replay: another one means that Redis was emptied */
+};
+
+static int report_alive(struct trainer *t, struct err *e)
+{
+    const int64_t now = clock_mono_ms(NULL);
+    if (now - t->alive_ms < ALIVE_EVERY_MS)
+        return 0;
+    t->alive_ms = now;
+    struct report r = {.policy_version = t->policy.version, .progress = t->progress};
+    snprintf(r.service, sizeof r.service, "trainer");
+    memcpy(r.policy_digest, t->policy.digest, sizeof r.policy_digest);
+    return store_client_report(t->store, &r, e);
+}
+
+static int serve(void *arg, struct err *e)
+{
+    struct trainer *t = arg;
+    t->progress++;
+    return loop_poll(t->loop, 0, e) < 0 ? -1 : report_alive(t, e);
+}
+
+/* ---- publishing ---- */
+
+static int publish_policy(struct trainer *t, struct err *e)
+{
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    struct policy_publish p = {.version = learner_step(t->learner)};
+    int rc = learner_policy(t->learner, &bytes, &n, e);
+    if (rc == 0)
+        rc = store_client_blob_put(t->store, bytes, n, p.digest, e);
+    if (rc == 0)
+        rc = store_client_policy_publish(t->store, &p, &t->policy, e);
+    mem_free(bytes);
+    return rc < 0 ? err_wrap(e, "publishing policy %llu", (unsigned long long)p.version) : 0;
+}
+
+static int write_checkpoint(struct trainer *t, struct err *e)
+{
+    struct learner_blob blob[LEARNER_BLOBS] = {0};
+    struct checkpoint_ref ck = {.step = learner_step(t->learner), .blob_count = LEARNER_BLOBS};
+    if (ck.step == t->checkpoint_step)
+        return 0;
+    int rc = learner_save(t->learner, blob, e);
+    for (size_t i = 0; rc == 0 && i < LEARNER_BLOBS; i++) {
+        snprintf(ck.blobs[i].name, sizeof ck.blobs[i].name, "%s", blob[i].name);
+        ck.blobs[i].bytes = blob[i].n;
+        rc = store_client_blob_put(t->store, blob[i].bytes, blob[i].n, ck.blobs[i].digest, e);
+    }
+    if (rc == 0)
+        rc = store_client_checkpoint_publish(t->store, &ck, e);
+    /* only now: what the checkpoint covers may be forgotten */
+    if (rc == 0)
+        rc = replay_commit(t->replay, ck.step, e);
+    for (size_t i = 0; i < LEARNER_BLOBS; i++)
+        mem_free(blob[i].bytes);
+    if (rc < 0)
+        return err_wrap(e, "checkpoint %llu", (unsigned long long)ck.step);
+    t->checkpoint_step = ck.step;
+    log_event(LOG_INFO, "checkpoint", "step=%llu", (unsigned long long)ck.step);
+    return 0;
+}
+
+static int report_step(struct trainer *t, const struct learner_stats *s, const struct replay_stats *replay,
+                       double staleness, struct err *e)
+{
+    struct report r = {.step = learner_step(t->learner),
+                       .policy_version = t->policy.version,
+                       .progress = t->progress};
+    snprintf(r.service, sizeof r.service, "trainer");
+    memcpy(r.policy_digest, t->policy.digest, sizeof r.policy_digest);
+    const struct report_metric metrics[] = {
+        {"reward_mean", s->reward_mean},
+        {"reward_sd", s->reward_sd},
+        {"spread", s->spread},
+        {"loss", s->loss},
+        {"delta_mean", s->delta_mean},
+        {"delta_abs", s->delta_abs},
+        {"delta_rms", s->delta_rms},
+        {"log_pf", s->log_pf},
+        {"log_pb", s->log_pb},
+        {"log_ratio", s->log_ratio},
+        {"flow", s->flow_mean},
+        {"grad_norm", s->grad_norm},
+        {"flow_grad_norm", s->flow_grad_norm},
+        {"beta", s->beta},
+        {"path_kl", s->path_kl},
+        {"staleness", staleness},
+        {"trajectories", (double)(t->o.batch) * (double)r.step},
+        {"transitions", (double)s->transitions},
+        {"replay_items", (double)replay->items},
+        {"replay_bytes", (double)replay->bytes},
+        {"replay_inserted", (double)replay->inserted},
+        {"replay_evicted", (double)(replay->evicted_age + replay->evicted_bytes)},
+        {"wait_seconds", t->wait_seconds},
+        {"train_seconds", t->train_seconds},
+        {"publish_seconds", t->publish_seconds},
+    };
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        if (isfinite(metrics[i].value))
+            report_add(&r, metrics[i].name, metrics[i].value);
+    return store_client_report(t->store, &r, e);
+}
+
+/* ---- one step ---- */
+
+/* Waits for the batch of the next step; ERR_CLOSED when the loop drains meanwhile. */
+static int wait_batch(struct trainer *t, struct trajectory **batch, struct err *e)
+{
+    const struct replay_batch_request q = {
+        .step = learner_step(t->learner) + 1,
+        .count = t->o.batch,
+        .selector = t->o.selector,
+        .priority_k = t->o.priority_k,
+        .policy_version = t->policy.version,
+        .exact_version = t->run.lockstep,
+        .seed = t->run.seed,
+    };
+    for (;;) {
+        if (replay_batch(t->replay, &q, batch, e) == 0)
+            return 0;
+        if (e->code != ERR_TIMEOUT && e->code != ERR_UNAVAILABLE)
+            return err_wrap(e, "batch of step %llu", (unsigned long long)q.step);
+        if (serve(t, e) < 0 || loop_poll(t->loop, WAIT_MS, e) < 0)
+            return -1;
+        if (loop_draining(t->loop))
+            return err_set(e, ERR_CLOSED, "asked to end");
+    }
+}
+
+static int check_batch(const struct trainer *t, struct trajectory *const *batch, double *staleness, struct err *e)
+{
+    *staleness = 0.0;
+    for (uint32_t i = 0; i < t->o.batch; i++) {
+        if (memcmp(batch[i]->schedule_digest, t->chain, sizeof t->chain) != 0)
+            return err_set(e, ERR_INVALID, "the replay holds a trajectory of another chain: is its Redis shared with another run?");
+        *staleness += (double)(t->policy.version - batch[i]->policy_version) / (double)t->o.batch;
+    }
+    return 0;
+}
+
+/* The audit of reliability: an emptied Redis is said loudly, never taken for a fresh start. */
+static int look_at_replay(struct trainer *t, struct replay_stats *stats, struct err *e)
+{
+    if (replay_stats(t->replay, stats, e) < 0)
+        return -1;
+    if (t->epoch[0] != 0 && strcmp(t->epoch, stats->epoch) != 0)
+        log_event(LOG_ERROR, "replay_lost", "epoch_before=%s epoch_now=%s", t->epoch, stats->epoch);
+    memcpy(t->epoch, stats->epoch, sizeof t->epoch);
+    return 0;
+}
+
+static int one_step(struct trainer *t, struct err *e)
+{
+    const uint32_t n = t->o.batch;
+    struct trajectory **batch = mem_new(n, sizeof *batch);
+    double *delta = mem_new(n, sizeof *delta);
+    uint8_t(*ids)[TRAJECTORY_ID_BYTES] = mem_new(n, sizeof *ids);
+    struct learner_stats stats;
+    struct replay_stats replay = {0};
+    double staleness;
+    int rc = -1;
+
+    const double begun = clock_mono_s(NULL);
+    if (wait_batch(t, batch, e) < 0 || check_batch(t, batch, &staleness, e) < 0)
+        goto out;
+    const double got = clock_mono_s(NULL);
+    if (learner_update(t->learner, batch, n, &stats, delta, serve, t, e) < 0)
+        goto out;
+    const double trained = clock_mono_s(NULL);
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(ids[i], batch[i]->id, sizeof ids[i]);
+    if (publish_policy(t, e) < 0 ||
+        replay_prioritise(t->replay, (const uint8_t(*)[TRAJECTORY_ID_BYTES])ids, delta, n, e) < 0 ||
+        look_at_replay(t, &replay, e) < 0)
+        goto out;
+    t->wait_seconds = got - begun;
+    t->train_seconds = trained - got;
+    t->publish_seconds = clock_mono_s(NULL) - trained;
+    if (report_step(t, &stats, &replay, staleness, e) < 0)
+        goto out;
+    rc = learner_step(t->learner) % t->o.checkpoint_every == 0 ? write_checkpoint(t, e) : 0;
+out:
+    for (uint32_t i = 0; i < n; i++)
+        trajectory_free(batch[i]);
+    mem_free(ids);
+    mem_free(delta);
+    mem_free(batch);
+    return rc;
+}
+
+int trainer_run(struct trainer *t, struct err *e)
+{
+    while (learner_step(t->learner) < t->run.iterations && !loop_draining(t->loop))
+        if (one_step(t, e) < 0 && e->code != ERR_CLOSED)
+            return -1;
+    if (write_checkpoint(t, e) < 0)
+        return -1;
+    log_event(LOG_INFO, "trained", "steps=%llu of=%llu", (unsigned long long)learner_step(t->learner),
+              (unsigned long long)t->run.iterations);
+    return learner_step(t->learner) < t->run.iterations ? 0 : store_client_stop(t->store, e);
+}
+
+/* ---- life ---- */
+
+/* Loads the newest checkpoint, if there is one, and publishes its policy again (a repetition). */
+static int restore(struct trainer *t, struct err *e)
+{
+    struct checkpoint_ref ck;
+    struct learner_blob blob[LEARNER_BLOBS] = {0};
+    if (store_client_checkpoint_get(t->store, &ck, e) < 0)
+        return -1;
+    if (ck.blob_count == 0)
+        return store_client_policy(t->store, NULL, &t->policy, e);
+    int rc = ck.blob_count <= LEARNER_BLOBS ? 0 : err_set(e, ERR_INVALID, "%u blobs", ck.blob_count);
+    for (uint32_t i = 0; rc == 0 && i < ck.blob_count; i++) {
+        blob[i].name = ck.blobs[i].name;
+        rc = store_client_blob_get(t->store, ck.blobs[i].digest, BLOB_BYTES_MAX, &blob[i].bytes, &blob[i].n, e);
+    }
+    if (rc == 0)
+        rc = learner_restore(t->learner, blob, e);
+    for (size_t i = 0; i < LEARNER_BLOBS; i++)
+        mem_free(blob[i].bytes);
+    if (rc < 0)
+        return err_wrap(e, "resuming from checkpoint %llu", (unsigned long long)ck.step);
+    t->checkpoint_step = ck.step;
+    log_event(LOG_INFO, "resumed", "step=%llu", (unsigned long long)ck.step);
+    return publish_policy(t, e);
+}
+
+static int open_learner(struct trainer *t, struct err *e)
+{
+    char folder[FILE_PATH_BYTES_MAX];
+    if (file_join(folder, sizeof folder, t->o.cache, t->run.run_id, e) < 0 ||
+        store_client_model_fetch(t->store, &t->run, folder, e) < 0)
+        return err_wrap(e, "fetching the model");
+    t->kernels = mem_new(t->run.steps, sizeof *t->kernels);
+    struct learner_options *o = &t->o.learner;
+    o->model_folder = folder;
+    o->kernels = t->kernels;
+    o->steps = t->run.steps;
+    o->seed = t->run.seed;
+    o->guidance = t->run.guidance;
+    o->updates_total = t->run.iterations;
+    if (learner_open(&t->learner, o, e) < 0)
+        return -1;
+    o->model_folder = NULL;
+    return run_chain_plan(t->kernels, &t->run, learner_schedule(t->learner), e);
+}
+
+int trainer_open(struct trainer **out, struct wire_net *net, struct loop *loop,
+                 const struct trainer_options *o, struct err *e)
+{
+    struct trainer *t = mem_new(1, sizeof *t);
+    t->o = *o;
+    t->loop = loop;
+    if (store_client_open(&t->store, net, &(struct store_client_options){.endpoint = o->store}, e) < 0 ||
+        store_client_run(t->store, &t->run, e) < 0 || store_client_token_take(t->store, &t->token, e) < 0)
+        goto fail;
+    run_chain_digest(t->chain, &t->run);
+    if (t->run.lockstep && t->run.lockstep_batch != o->batch) {
+        err_set(e, ERR_INVALID, "run.lockstep_batch is %u and trainer.batch is %u: in lockstep they must be the same",
+                t->run.lockstep_batch, o->batch);
+        goto fail;
+    }
+    t->o.replay.run_id = t->run.run_id;
+    if (open_learner(t, e) < 0 || replay_open(&t->replay, &t->o.replay, e) < 0 ||
+        replay_fence(t->replay, t->token, e) < 0 || restore(t, e) < 0)
+        goto fail;
+    log_event(LOG_INFO, "ready", "run=%s token=%llu step=%llu bytes_bound=%llu", t->run.run_id,
+              (unsigned long long)t->token, (unsigned long long)learner_step(t->learner),
+              (unsigned long long)trainer_bytes_bound(t));
+    *out = t;
+    return 0;
+fail:
+    trainer_close(t);
+    return -1;
+}
+
+void trainer_close(struct trainer *t)
+{
+    if (t == NULL)
+        return;
+    replay_close(t->replay);
+    learner_close(t->learner);
+    store_client_close(t->store);
+    mem_free(t->kernels);
+    run_spec_done(&t->run);
+    mem_free(t);
+}
+
+uint64_t trainer_bytes_bound(const struct trainer *t)
+{
+    /* weights and work memory, and one batch of trajectories */
+    const uint64_t states = (uint64_t)t->run.steps + 1;
+    return learner_bytes(t->learner) +
+           (uint64_t)t->o.batch * states * learner_latent_bytes(t->learner);
+}
