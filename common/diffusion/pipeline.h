@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "diffusion/schedule.h"
 #include "nn/param.h"
+#include "nn/pool.h"
 #include "nn/real.h"
 
 #include <stdbool.h>
@@ -49,6 +50,8 @@ void pipeline_close(struct pipeline *p);
 
 const struct pipeline_shape *pipeline_shape(const struct pipeline *p);
 const struct schedule *pipeline_schedule(const struct pipeline *p);
+/* The workers, for other networks that take turns with this one. */
+struct pool *pipeline_pool(struct pipeline *p);
 /* Bytes of weights, prepared forms and the work memory planned so far. */
 size_t pipeline_bytes(const struct pipeline *p);
 
@@ -62,6 +65,10 @@ int pipeline_condition(struct pipeline *p, const char *prompt, const real **cond
  * branch alone, which forward-looking rewards are predicted from. */
 int pipeline_predict(struct pipeline *p, real *out, real *out_cond, const real *x, const double *t,
                      const real *const *c, size_t B, double guidance, struct err *e) MUST_USE;
+
+/* pipeline_predict of the base model, whatever the policy is (not during a train_forward/backward pair). */
+int pipeline_predict_base(struct pipeline *p, real *out, const real *x, const double *t,
+                          const real *const *c, size_t B, double guidance, struct err *e) MUST_USE;
 
 /* Images from latents [B, latent_elements]: rgb [B, image_height, image_width, 3]. */
 int pipeline_decode(struct pipeline *p, uint8_t *rgb, const real *latents, size_t B,
@@ -89,6 +96,7 @@ int pipeline_train_forward(struct pipeline *p, real *out, const real *x, const d
                            const real *const *c, size_t B, double guidance,
                            struct err *e) MUST_USE;
 /* ... and that pass, once per forward: adds dL/d(parameters) into grads [params_grad_count]. */
-void pipeline_train_backward(struct pipeline *p, real *grads, const real *d_out);
+int pipeline_train_backward(struct pipeline *p, real *grads, const real *d_out,
+                            struct err *e) MUST_USE;
 
 #endif

@@ -289,7 +289,7 @@ static int open_model(struct sampler *s, struct err *e)
     char folder[FILE_PATH_BYTES_MAX];
     uint8_t *text = NULL;
     size_t n = 0;
-    if (file_join(folder, sizeof folder, s->o.cache, s->run.run_id, e) < 0 ||
+    if (file_join(folder, s->o.cache, s->run.run_id, e) < 0 ||
         store_client_model_fetch(s->store, &s->run, folder, e) < 0 ||
         store_client_blob_get(s->store, s->run.prompts_digest, PROMPTS_BYTES_MAX, &text, &n, e) < 0)
         return err_wrap(e, "fetching the run");

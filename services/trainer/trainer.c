@@ -266,7 +266,7 @@ static int restore(struct trainer *t, struct err *e)
 static int open_learner(struct trainer *t, struct err *e)
 {
     char folder[FILE_PATH_BYTES_MAX];
-    if (file_join(folder, sizeof folder, t->o.cache, t->run.run_id, e) < 0 ||
+    if (file_join(folder, t->o.cache, t->run.run_id, e) < 0 ||
         store_client_model_fetch(t->store, &t->run, folder, e) < 0)
         return err_wrap(e, "fetching the model");
     t->kernels = mem_new(t->run.steps, sizeof *t->kernels);
