@@ -95,7 +95,7 @@ static int open_flow(struct learner *l, struct err *e)
     if (params_seal(l->flow_params, e) < 0)
         return -1;
     params_init(l->flow_params, 0, l->o.seed ^ FLOW_SEED);
-    params_touch(l->flow_params);
+    params_touch_all(l->flow_params);
     l->flow_shape = (struct logflow_shape){.config = c,
                                            .H = l->shape->latent_height,
                                            .W = l->shape->latent_width,
@@ -439,7 +439,7 @@ static int step_both(struct learner *l, struct learner_stats *stats, struct err 
     adamw_step(policy, n_policy, &s, l->step + 1, adamw_clip_factor(stats->grad_norm, l->o.grad_norm_max));
     s.lr = l->o.flow_lr;
     adamw_step(flow, n_flow, &s, l->step + 1, adamw_clip_factor(stats->flow_grad_norm, l->o.grad_norm_max));
-    params_touch(l->flow.params);
+    params_touch_all(l->flow.params);
     return pipeline_touch(l->pipeline, e);
 }
 
@@ -538,7 +538,7 @@ static int restore_flow(struct learner *l, const struct learner_blob *in, struct
         rc = safetensors_load(f, p->name, p->dim, p->dims, p->value, e);
     }
     safetensors_close(f);
-    params_touch(l->flow_params);
+    params_touch_all(l->flow_params);
     return rc;
 }
 
