@@ -107,7 +107,15 @@ $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: protos/%.proto
 	@mkdir -p $(GEN)
 	$(Q)protoc-c --c_out=$(GEN) --proto_path=protos $<
 
-VERSION_DEFS = -DDAGLINE_GIT='"$(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo +)"'
+# version.o alone knows the commit, and is built again when it changes.
+GIT_STAMP := $(BUILD)/commit
+GIT_TEXT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo +)
+$(GIT_STAMP): FORCE
+	@mkdir -p $(@D)
+	@echo '$(GIT_TEXT)' | cmp -s - $@ || echo '$(GIT_TEXT)' > $@
+$(BUILD)/obj/common/base/version.o: $(GIT_STAMP)
+VERSION_DEFS = -DDAGLINE_GIT='"$(GIT_TEXT)"' -DDAGLINE_LIBRARIES='"$(shell for p in $(PC); do \
+  printf '%s%s %s' "$$comma" $$p $$(pkg-config --modversion $$p); comma=', '; done)"'
 $(BUILD)/obj/common/base/version.o: CFLAGS_VERSION = $(VERSION_DEFS)
 
 $(BUILD)/obj/gen/%.o: $(GEN)/%.c $(STAMP)

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <jansson.h>
@@ -337,10 +338,15 @@ static json_t *string(const char *value)
     json_t *v = json_string(value);
     if (v != NULL)
         return v;
-    char *clean = mem_strdup(value); /* not UTF-8: keep what is ASCII */
-    for (char *p = clean; *p != 0; p++)
-        if ((unsigned char)*p >= 0x80)
-            *p = '?';
+    char *clean = mem_strdup(value);
+    const size_t bytes = strlen(clean);
+    for (size_t i = 0; i < bytes;) {
+        uint32_t code;
+        const size_t n = utf8_next(clean + i, bytes - i, &code);
+        if (n == 0)
+            clean[i] = '?';
+        i += n == 0 ? 1 : n;
+    }
     v = json_string(clean);
     mem_free(clean);
     return must(v);

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,32 +84,6 @@ static void add_text(struct line *l, const char *text)
     add(l, text, strlen(text));
 }
 
-/* One UTF-8 character at p, at most `left` bytes: its length, or 0 where it is not valid. */
-static size_t utf8_length(const unsigned char *p, size_t left, uint32_t *code)
-{
-    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
-    const size_t n = p[0] < 0x80 ? 1 : (p[0] & 0xe0) == 0xc0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : (p[0] & 0xf8) == 0xf0 ? 4 : 0;
-    if (n == 0 || n > left)
-        return 0;
-    uint32_t c = n == 1 ? p[0] : p[0] & (0x7fU >> n);
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (p[i] & 0x3fU);
-    }
-    if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-        return 0;
-    *code = c;
-    return n;
-}
-
-/* Characters that would steer a terminal or reorder what a reader sees. */
-static bool is_dangerous(uint32_t c)
-{
-    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x61c || c == 0x200e || c == 0x200f ||
-           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
-}
-
 /* The value in quotes; JSON's escapes serve both formats. */
 static void add_quoted(struct line *l, const char *value)
 {
@@ -116,12 +91,11 @@ static void add_quoted(struct line *l, const char *value)
     const size_t keep = bytes <= LOG_VALUE_BYTES_MAX ? bytes : LOG_VALUE_BYTES_MAX;
     add_text(l, "\"");
     for (size_t i = 0; i < keep;) {
-        const unsigned char *p = (const unsigned char *)value + i;
         uint32_t c = 0;
         char escape[16];
-        const size_t n = utf8_length(p, bytes - i, &c);
+        const size_t n = utf8_next(value + i, bytes - i, &c);
         if (n == 0) {
-            snprintf(escape, sizeof escape, "\\\\x%02x", *p);
+            snprintf(escape, sizeof escape, "\\\\x%02x", (unsigned char)value[i]);
             add_text(l, escape);
         } else if (c == '"' || c == '\\') {
             escape[0] = '\\';
@@ -129,7 +103,7 @@ static void add_quoted(struct line *l, const char *value)
             add(l, escape, 2);
         } else if (c == '\n' || c == '\t') {
             add_text(l, c == '\n' ? "\\n" : "\\t");
-        } else if (is_dangerous(c)) {
+        } else if (utf8_is_control(c)) {
             snprintf(escape, sizeof escape, "\\u%04x", (unsigned)c);
             add_text(l, escape);
         } else {

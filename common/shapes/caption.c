@@ -19,7 +19,8 @@ const struct caption_object *caption_object(const struct caption_spec *spec, int
     return &spec->object[spec->kind == CAPTION_COUNTED ? 0 : i];
 }
 
-/* ---- spec to text -------------------------------------------------------------------------------- */
+/* ---- spec to text
+ * -------------------------------------------------------------------------------- */
 
 struct out {
     char *text;
@@ -84,7 +85,8 @@ void caption_write(char *text, const struct caption_spec *spec)
     }
 }
 
-/* ---- text to spec -------------------------------------------------------------------------------- */
+/* ---- text to spec
+ * -------------------------------------------------------------------------------- */
 
 struct words {
     char text[CAPTION_BYTES_MAX];
@@ -155,9 +157,9 @@ static bool listed(const char *word, const char *const *names, int n)
 
 static bool in_world(const char *word)
 {
-    static const char *const rest[] = {"a",     "an",  "in",     "on",   "the",   "of",    "and",
-                                       "above", "top", "bottom", "left", "right", "center", "below",
-                                       "background"};
+    static const char *const rest[] = {"a",    "an",    "in",     "on",    "the",
+                                       "of",   "and",   "above",  "top",   "bottom",
+                                       "left", "right", "center", "below", "background"};
     return listed(word, world_shape_names, SHAPE_COUNT) ||
            listed(word, plural_names, SHAPE_COUNT) ||
            listed(word, world_colour_names, COLOUR_COUNT) ||
@@ -173,12 +175,14 @@ static int refuse(struct words *w, const char *what, const char *const *names, i
     char list[256] = "";
     size_t used = 0;
     for (int i = 0; i < n; i++) {
-        const int added = snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "", names[i]);
+        const int added =
+            snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "", names[i]);
         assert(added > 0 && used + (size_t)added < sizeof list);
         used += (size_t)added;
     }
     if (at_end(w))
-        return err_set(w->e, ERR_INVALID, "the caption ends where %s must stand; try: %s", what, list);
+        return err_set(w->e, ERR_INVALID, "the caption ends where %s must stand; try: %s", what,
+                       list);
     if (!in_world(w->word[w->next]))
         return err_set(w->e, ERR_INVALID, "'%s' is not in this model's world; try: %s",
                        w->word[w->next], list);
@@ -273,8 +277,8 @@ static int parse_companion(struct words *w, struct caption_spec *spec)
 
 static int parse_words(struct words *w, struct caption_spec *spec)
 {
-    static const char *const follow[] = {"and", "in the", "left of", "right of",
-                                         "above", "below", "on a ... background"};
+    static const char *const follow[] = {
+        "and", "in the", "left of", "right of", "above", "below", "on a ... background"};
     const int count = accept_one_of(w, count_names, COUNT_NAMES);
     if (count != CAPTION_FREE) {
         spec->kind = CAPTION_COUNTED;
@@ -297,7 +301,8 @@ static int parse_words(struct words *w, struct caption_spec *spec)
     const bool more = spec->kind == CAPTION_SINGLE && spec->background == CAPTION_FREE;
     if (more || (spec->kind != CAPTION_SINGLE && spec->background == CAPTION_FREE))
         return refuse(w, "the rest of the caption", more ? follow : follow + 6, more ? 7 : 1);
-    return err_set(w->e, ERR_INVALID, "'%s' (word %d) comes after the end of the caption; leave it out",
+    return err_set(w->e, ERR_INVALID,
+                   "'%s' (word %d) comes after the end of the caption; leave it out",
                    w->word[w->next], w->next + 1);
 }
 
@@ -326,14 +331,16 @@ int caption_parse(struct caption_spec *spec, const char *text, struct err *e)
     return parse_words(&w, spec) < 0 ? -1 : caption_check(spec, e);
 }
 
-/* ---- what a caption is ----------------------------------------------------------------------------- */
+/* ---- what a caption is
+ * ----------------------------------------------------------------------------- */
 
 int caption_check(const struct caption_spec *spec, struct err *e)
 {
     for (int i = 0; i < spec->count && spec->background != CAPTION_FREE; i++) {
         const int colour = caption_object(spec, i)->colour;
         if (colour != CAPTION_FREE &&
-            !world_colour_visible((enum world_colour)colour, (enum world_background)spec->background))
+            !world_colour_visible((enum world_colour)colour,
+                                  (enum world_background)spec->background))
             return err_set(e, ERR_INVALID,
                            "%s cannot be told from a %s background; choose another of the two",
                            world_colour_names[colour], world_background_names[spec->background]);
@@ -394,7 +401,8 @@ bool caption_held_out(const struct caption_spec *spec)
     return !combination && spec->kind != CAPTION_EMPTY && tenth(text, strlen(text));
 }
 
-/* ---- captions by chance --------------------------------------------------------------------------- */
+/* ---- captions by chance
+ * --------------------------------------------------------------------------- */
 
 static int below(struct rng *g, int n)
 {
@@ -441,10 +449,10 @@ enum world_texture caption_draw_texture(struct rng *g)
 static void draw_full(struct caption_spec *spec, struct rng *g)
 {
     static const uint8_t kinds[20] = {
-        CAPTION_SINGLE, CAPTION_SINGLE, CAPTION_SINGLE, CAPTION_SINGLE, CAPTION_SINGLE,
-        CAPTION_SINGLE, CAPTION_PLACED, CAPTION_PLACED, CAPTION_PLACED, CAPTION_PLACED,
+        CAPTION_SINGLE,  CAPTION_SINGLE,  CAPTION_SINGLE,  CAPTION_SINGLE,  CAPTION_SINGLE,
+        CAPTION_SINGLE,  CAPTION_PLACED,  CAPTION_PLACED,  CAPTION_PLACED,  CAPTION_PLACED,
         CAPTION_COUNTED, CAPTION_COUNTED, CAPTION_COUNTED, CAPTION_COUNTED, CAPTION_PAIR,
-        CAPTION_PAIR, CAPTION_PAIR, CAPTION_RELATED, CAPTION_RELATED, CAPTION_RELATED};
+        CAPTION_PAIR,    CAPTION_PAIR,    CAPTION_RELATED, CAPTION_RELATED, CAPTION_RELATED};
     spec_clear(spec);
     spec->kind = kinds[rng_below(g, 20)];
     spec->count = 1;
@@ -474,7 +482,8 @@ void caption_draw(struct caption_spec *spec, struct rng *g)
     } while (caption_check(spec, NULL) < 0);
 }
 
-/* ---- captions and scenes --------------------------------------------------------------------------- */
+/* ---- captions and scenes
+ * --------------------------------------------------------------------------- */
 
 static int size_of_radius(double radius)
 {
@@ -578,7 +587,8 @@ bool caption_of_scene(struct caption_spec *spec, const struct scene *s, struct r
 
 static bool object_holds(const struct caption_object *c, const struct world_object *o)
 {
-    return c->shape == (int)o->shape && (c->colour == CAPTION_FREE || c->colour == (int)o->colour) &&
+    return c->shape == (int)o->shape &&
+           (c->colour == CAPTION_FREE || c->colour == (int)o->colour) &&
            (c->size == CAPTION_FREE || c->size == size_of_radius(o->radius));
 }
 

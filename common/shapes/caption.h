@@ -54,8 +54,8 @@ struct caption_object {
 struct caption_spec {
     enum caption_kind kind;
     struct caption_object object[2]; /* [1] only for PAIR and RELATED */
-    int count;      /* objects in the scene: 1 or 2; COUNTED: 2..WORLD_OBJECTS_MAX, all like object[0] */
-    int place;      /* enum world_place, PLACED only; else CAPTION_FREE */
+    int count; /* objects in the scene: 1 or 2; COUNTED: 2..WORLD_OBJECTS_MAX, all like object[0] */
+    int place; /* enum world_place, PLACED only; else CAPTION_FREE */
     int relation;   /* enum world_relation, RELATED only; else CAPTION_FREE */
     int background; /* enum world_background or CAPTION_FREE */
     int texture;    /* enum world_texture or CAPTION_FREE; free where background is */
@@ -78,9 +78,10 @@ int caption_check(const struct caption_spec *spec, struct err *e) MUST_USE;
 /* TAG_COUNT for the empty caption. */
 enum caption_tag caption_tag(const struct caption_spec *spec);
 
-/* Some captions are kept from training, so that what was learnt can be told from what was memorised:
- * all that say one of the held-out tenth of (shape, colour, relation) combinations, and a tenth of the
- * captions without such a combination, by their text.  A fixed property, whatever the seed. */
+/* Some captions are kept from training, so that what was learnt can be told from what was
+ * memorised: all that say one of the held-out tenth of (shape, colour, relation) combinations, and
+ * a tenth of the captions without such a combination, by their text.  A fixed property, whatever
+ * the seed. */
 bool caption_held_out(const struct caption_spec *spec);
 
 /* A caption by chance: single 30 %, placed 20 %, counted 20 %, pair 15 %, relation 15 %; size and

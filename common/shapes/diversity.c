@@ -29,7 +29,8 @@ static int tuple_of(const struct judge_attributes *a)
     return t;
 }
 
-/* The chance that a random subset of DIVERSITY_PER out of n holds none of `count` given pictures. */
+/* The chance that a random subset of DIVERSITY_PER out of n holds none of `count` given pictures.
+ */
 static double chance_absent(int n, int count)
 {
     double p = 1.0;

@@ -17,14 +17,16 @@
 struct diversity {
     double colour_bits, size_bits, place_bits, background_bits, texture_bits;
     double total_bits; /* their sum: 3 + 1.6 + 3.2 + 2.6 + 2 = 12.3 at most */
-    double distinct;   /* different (shape, colour, size, place, background, texture) among DIVERSITY_PER:
-                        * the expectation over random subsets where n is larger, the count where smaller */
+    double distinct;   /* different (shape, colour, size, place, background, texture) among
+                        * DIVERSITY_PER:   the expectation over random subsets where n is larger, the
+                        * count where smaller */
     double seen;       /* share of the pictures with an object */
 };
 
-/* a[i], of n <= DIVERSITY_SAMPLES_MAX pictures; seen[i] false where no object was found (then a[i] is
- * not read).  All zero where nothing was seen. */
-void diversity_of(struct diversity *d, const struct judge_attributes *a, const bool *seen, size_t n);
+/* a[i], of n <= DIVERSITY_SAMPLES_MAX pictures; seen[i] false where no object was found (then a[i]
+ * is not read).  All zero where nothing was seen. */
+void diversity_of(struct diversity *d, const struct judge_attributes *a, const bool *seen,
+                  size_t n);
 
 /* Means of the fields over prompts: n >= 1. */
 void diversity_mean(struct diversity *d, const struct diversity *each, size_t n);

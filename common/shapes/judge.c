@@ -8,10 +8,10 @@
 
 #define SIDE WORLD_SIDE
 #define PIXELS (SIDE * SIDE)
-#define BORDER 2       /* rings of pixels that show background alone */
+#define BORDER 2 /* rings of pixels that show background alone */
 #define CUBE_STEPS 4096
-#define AREA_MIN 12    /* pixels; smaller components are dirt */
-#define PAD 2          /* pixels around a component that still belong to its soft edge */
+#define AREA_MIN 12 /* pixels; smaller components are dirt */
+#define PAD 2       /* pixels around a component that still belong to its soft edge */
 /* Smoothing widens an edge of coverage to about this many pixels. */
 #define EDGE_PX 1.8f
 
@@ -28,13 +28,15 @@ struct judge {
     float alpha[PIXELS]; /* soft coverage of one component inside its box */
 };
 
-/* ---- tables ------------------------------------------------------------------------------------------ */
+/* ---- tables
+ * ------------------------------------------------------------------------------------------ */
 
 struct judge *judge_new(void)
 {
-    static const double to_xyz[3][3] = {{0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047},
-                                        {0.2126729, 0.7151522, 0.0721750},
-                                        {0.0193339 / 1.08883, 0.1191920 / 1.08883, 0.9503041 / 1.08883}};
+    static const double to_xyz[3][3] = {
+        {0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047},
+        {0.2126729, 0.7151522, 0.0721750},
+        {0.0193339 / 1.08883, 0.1191920 / 1.08883, 0.9503041 / 1.08883}};
     const double pi = 3.14159265358979324;
     struct judge *j = mem_new(1, sizeof *j);
     for (int v = 0; v < 256; v++) {
@@ -66,7 +68,8 @@ void judge_free(struct judge *j)
     mem_free(j);
 }
 
-/* ---- the picture in Lab -------------------------------------------------------------------------------- */
+/* ---- the picture in Lab
+ * -------------------------------------------------------------------------------- */
 
 /* Binomial 3x3, edges repeated: takes pixel noise away and leaves an outline where it was. */
 static void smooth_rgb(struct judge *j, const uint8_t *rgb)
@@ -106,7 +109,8 @@ static void to_lab(struct judge *j)
     }
 }
 
-/* ---- the background ------------------------------------------------------------------------------------ */
+/* ---- the background
+ * ------------------------------------------------------------------------------------ */
 
 #define BINS 512 /* half units of Lab from -128 */
 
@@ -175,8 +179,8 @@ static void measure_away(struct judge *j, struct backdrop back)
 }
 
 /* Half the contrast of the most contrasting 20 pixels, within bounds: pale pictures of the first
- * denoising steps still show their objects, and dirt of a flat picture is none.  A noisy border raises
- * it, within bounds too, so that grain does not fall into a hundred objects. */
+ * denoising steps still show their objects, and dirt of a flat picture is none.  A noisy border
+ * raises it, within bounds too, so that grain does not fall into a hundred objects. */
 static float find_threshold(const struct judge *j)
 {
     int h[BINS] = {0}, border[BINS] = {0}, n = 0;
@@ -269,9 +273,9 @@ static void find_texture(struct judge *j, struct judge_view *view, double mean_l
      * 8/pi^2 of tone^2, a product of two (8/pi^2)^2. */
     const double tone = WORLD_TONE * WORLD_TONE;
     double strength[TEXTURE_COUNT] = {0.0};
-    strength[TEXTURE_GRADIENT] =
-        ((var_x > 1.0 ? sxl * sxl / (n * n) / var_x : 0.0) + (var_y > 1.0 ? syl * syl / (n * n) / var_y : 0.0)) /
-        (tone / 3.0);
+    strength[TEXTURE_GRADIENT] = ((var_x > 1.0 ? sxl * sxl / (n * n) / var_x : 0.0) +
+                                  (var_y > 1.0 ? syl * syl / (n * n) / var_y : 0.0)) /
+                                 (tone / 3.0);
     strength[TEXTURE_STRIPED] = fmax(up, down) / (0.81 * tone);
     strength[TEXTURE_CHECKERED] = both / (0.66 * tone);
     double sum = 0.0;
@@ -312,7 +316,8 @@ static void name_background(struct judge *j, struct judge_view *view, float thre
     find_texture(j, view, l / n);
 }
 
-/* ---- objects --------------------------------------------------------------------------------------------- */
+/* ---- objects
+ * --------------------------------------------------------------------------------------------- */
 
 struct component {
     int label, area, left, right, top, bottom;
@@ -394,9 +399,10 @@ struct box {
     int left, right, top, bottom; /* inclusive */
 };
 
-/* Soft coverage inside the component's box and PAD pixels around; returns its sum, centroid in o. */
-static double cover(struct judge *j, struct judge_object *o, const struct component *c, struct box box,
-                    float contrast)
+/* Soft coverage inside the component's box and PAD pixels around; returns its sum, centroid in o.
+ */
+static double cover(struct judge *j, struct judge_object *o, const struct component *c,
+                    struct box box, float contrast)
 {
     double area = 0.0, sx = 0.0, sy = 0.0;
     for (int y = box.top; y <= box.bottom; y++)
@@ -424,7 +430,8 @@ static float fit_shape(const struct judge *j, const struct judge_object *o, enum
     float least = 0.0f, total = 0.0f;
     for (int y = box.top; y <= box.bottom; y++)
         for (int x = box.left; x <= box.right; x++) {
-            const float d = (float)(world_shape_sdf(s, (x + 0.5 - o->x) * scale, (y + 0.5 - o->y) * scale) * r);
+            const float d =
+                (float)(world_shape_sdf(s, (x + 0.5 - o->x) * scale, (y + 0.5 - o->y) * scale) * r);
             const float t = fminf(fmaxf(0.5f - d * (1.0f / EDGE_PX), 0.0f), 1.0f);
             total += t;
             least += fminf(t, j->alpha[y * SIDE + x]);
@@ -475,9 +482,10 @@ void judge_look(struct judge *j, struct judge_view *view, const uint8_t *rgb)
     name_background(j, view, threshold);
 }
 
-/* ---- the caption's clauses, graded ------------------------------------------------------------------- */
+/* ---- the caption's clauses, graded
+ * ------------------------------------------------------------------- */
 
-#define SMALL_MOST 9.8  /* px; the classes end at 8 and begin at 13 */
+#define SMALL_MOST 9.8 /* px; the classes end at 8 and begin at 13 */
 #define LARGE_LEAST 11.5
 #define RADIUS_LEAST 4.8
 #define RADIUS_MOST 19.0
@@ -510,7 +518,9 @@ static double size_likeness(const struct judge_object *o, int size)
 static double outside(double v, int third)
 {
     const double low = third == 0 ? 0.0 : third == 1 ? WORLD_CELL_BORDER : SIDE - WORLD_CELL_BORDER;
-    const double high = third == 0 ? WORLD_CELL_BORDER : third == 1 ? SIDE - WORLD_CELL_BORDER : SIDE;
+    const double high = third == 0   ? WORLD_CELL_BORDER
+                        : third == 1 ? SIDE - WORLD_CELL_BORDER
+                                     : SIDE;
     return fmax(fmax(low - v, v - high), 0.0);
 }
 
@@ -521,9 +531,10 @@ static double place_likeness(const struct judge_object *o, int place)
     return exp(-(outside(o->x, place % 3) + outside(o->y, place / 3)) / 6.0);
 }
 
-/* GenEval's rule: the offset of the centres less a tenth of the extents, as a direction; its component
- * along the relation's axis, in [-1,1]. */
-static double relation_component(const struct judge_object *x, const struct judge_object *y, int relation)
+/* GenEval's rule: the offset of the centres less a tenth of the extents, as a direction; its
+ * component along the relation's axis, in [-1,1]. */
+static double relation_component(const struct judge_object *x, const struct judge_object *y,
+                                 int relation)
 {
     const double width = x->right - x->left + y->right - y->left;
     const double height = x->bottom - x->top + y->bottom - y->top;
@@ -546,24 +557,28 @@ static double relation_likeness(double component)
     return t * t;
 }
 
-static double object_likeness(const struct judge_object *o, const struct caption_object *c, int place)
+static double object_likeness(const struct judge_object *o, const struct caption_object *c,
+                              int place)
 {
-    const double shape = c->shape == CAPTION_FREE ? shape_likeness(o, (int)o->shape) : shape_likeness(o, c->shape);
+    const double shape =
+        c->shape == CAPTION_FREE ? shape_likeness(o, (int)o->shape) : shape_likeness(o, c->shape);
     const double colour = c->colour == CAPTION_FREE ? 1.0 : (double)o->likeness[c->colour];
-    const double fair = exp(-fmax(o->radius - RADIUS_MOST, 0.0) / 3.0 - fmax(RADIUS_LEAST - o->radius, 0.0));
+    const double fair =
+        exp(-fmax(o->radius - RADIUS_MOST, 0.0) / 3.0 - fmax(RADIUS_LEAST - o->radius, 0.0));
     return o->presence * fair * shape * gate(colour, 0.8) * gate(size_likeness(o, c->size), 0.5) *
            gate(place_likeness(o, place), 0.6);
 }
 
-/* ---- assignment and verdict ---------------------------------------------------------------------------- */
+/* ---- assignment and verdict
+ * ---------------------------------------------------------------------------- */
 
 struct clauses {
     double soft; /* sum over the caption's objects */
     bool shape, colour, size, position;
 };
 
-static void judge_one(struct clauses *t, const struct judge_object *o, const struct caption_object *c,
-                      int place)
+static void judge_one(struct clauses *t, const struct judge_object *o,
+                      const struct caption_object *c, int place)
 {
     t->soft += object_likeness(o, c, place);
     t->shape = t->shape && (c->shape == CAPTION_FREE || c->shape == (int)o->shape) &&
@@ -571,8 +586,9 @@ static void judge_one(struct clauses *t, const struct judge_object *o, const str
                o->radius >= RADIUS_LEAST && o->radius <= RADIUS_MOST + 1.0;
     t->colour = t->colour && (c->colour == CAPTION_FREE || c->colour == (int)o->colour) &&
                 o->colour_distance < 30.0;
-    t->size = t->size && (c->size == CAPTION_FREE ||
-                          (c->size == SIZE_SMALL ? o->radius <= SMALL_MOST : o->radius >= LARGE_LEAST));
+    t->size =
+        t->size && (c->size == CAPTION_FREE ||
+                    (c->size == SIZE_SMALL ? o->radius <= SMALL_MOST : o->radius >= LARGE_LEAST));
     t->position = t->position && (place == CAPTION_FREE ||
                                   outside(o->x, place % 3) + outside(o->y, place / 3) == 0.0);
 }
@@ -610,8 +626,8 @@ static void assign_alike(struct clauses *best, const struct judge_view *view,
     }
 }
 
-static void judge_pair(struct clauses *t, const struct judge_view *view, const struct caption_spec *spec,
-                       int i, int k)
+static void judge_pair(struct clauses *t, const struct judge_view *view,
+                       const struct caption_spec *spec, int i, int k)
 {
     *t = all_hold;
     judge_one(t, &view->object[i], &spec->object[0], CAPTION_FREE);
@@ -623,7 +639,8 @@ static void judge_pair(struct clauses *t, const struct judge_view *view, const s
     }
 }
 
-static void assign_pair(struct clauses *best, const struct judge_view *view, const struct caption_spec *spec)
+static void assign_pair(struct clauses *best, const struct judge_view *view,
+                        const struct caption_spec *spec)
 {
     *best = (struct clauses){0.0, false, false, false, false};
     for (int i = 0; i < view->count; i++)
@@ -666,13 +683,16 @@ static double background_gate(const struct judge_view *view, const struct captio
     return g;
 }
 
-void judge_score(struct judge_verdict *v, const struct judge_view *view, const struct caption_spec *spec)
+void judge_score(struct judge_verdict *v, const struct judge_view *view,
+                 const struct caption_spec *spec)
 {
     struct caption_spec asked = *spec;
     struct clauses best;
     if (asked.kind == CAPTION_EMPTY) {
         asked.kind = CAPTION_COUNTED;
-        asked.count = view->count < 1 ? 1 : view->count > WORLD_OBJECTS_MAX ? WORLD_OBJECTS_MAX : view->count;
+        asked.count = view->count < 1                   ? 1
+                      : view->count > WORLD_OBJECTS_MAX ? WORLD_OBJECTS_MAX
+                                                        : view->count;
     }
     if (asked.kind == CAPTION_PAIR || asked.kind == CAPTION_RELATED)
         assign_pair(&best, view, &asked);
@@ -684,9 +704,10 @@ void judge_score(struct judge_verdict *v, const struct judge_view *view, const s
     v->colour = best.colour;
     v->size = best.size;
     v->position = best.position;
-    v->background = view->backing >= 0.5 &&
-                    (asked.background == CAPTION_FREE || asked.background == (int)view->background) &&
-                    (asked.texture == CAPTION_FREE || asked.texture == (int)view->texture);
+    v->background =
+        view->backing >= 0.5 &&
+        (asked.background == CAPTION_FREE || asked.background == (int)view->background) &&
+        (asked.texture == CAPTION_FREE || asked.texture == (int)view->texture);
     v->strict = v->count && v->shape && v->colour && v->size && v->position && v->background;
 }
 
@@ -700,7 +721,9 @@ bool judge_attributes(struct judge_attributes *a, const struct judge_view *view)
     *a = (struct judge_attributes){
         .shape = (int)o->shape,
         .colour = (int)o->colour,
-        .size = o->radius <= SMALL_MOST ? 0 : o->radius >= LARGE_LEAST ? 2 : 1,
+        .size = o->radius <= SMALL_MOST    ? 0
+                : o->radius >= LARGE_LEAST ? 2
+                                           : 1,
         .place = row * 3 + column,
         .background = (int)view->background,
         .texture = (int)view->texture,

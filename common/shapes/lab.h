@@ -1,6 +1,6 @@
-/* sRGB (8-bit, gamma encoded) and CIE L*a*b* (D65, 2 degrees).  The world jitters its colours and the
- * judge names them in Lab, where a distance (delta E 1976) of about 2 is just visible.
- * Pure functions; any thread. */
+/* sRGB (8-bit, gamma encoded) and CIE L*a*b* (D65, 2 degrees).  The world jitters its colours and
+ * the judge names them in Lab, where a distance (delta E 1976) of about 2 is just visible. Pure
+ * functions; any thread. */
 #ifndef DAGLINE_SHAPES_LAB_H
 #define DAGLINE_SHAPES_LAB_H
 

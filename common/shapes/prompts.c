@@ -38,9 +38,10 @@ int prompts_draw(struct prompt *out, size_t n, const struct prompts_options *o, 
         int tries = 0;
         do {
             if (++tries > TRIES_MAX)
-                return err_set(e, ERR_FULL,
-                               "only %zu different %sprompts found, no further one with tag %s; ask for fewer",
-                               i, o->held_out ? "held-out " : "", caption_tag_names[tag]);
+                return err_set(
+                    e, ERR_FULL,
+                    "only %zu different %sprompts found, no further one with tag %s; ask for fewer",
+                    i, o->held_out ? "held-out " : "", caption_tag_names[tag]);
             caption_draw(&out[i].spec, &g);
             out[i].tag = caption_tag(&out[i].spec);
             if (out[i].tag == tag)
@@ -55,7 +56,8 @@ void prompts_open(struct prompt *out, size_t n)
 {
     assert(n <= PROMPTS_OPEN_MAX);
     for (size_t i = 0; i < n; i++) {
-        const int form = (int)(i / SHAPE_COUNT); /* a S, two Ss, three Ss, four Ss, a small S, a large S */
+        const int form =
+            (int)(i / SHAPE_COUNT); /* a S, two Ss, three Ss, four Ss, a small S, a large S */
         const bool counted = form >= 1 && form <= 3;
         out[i].spec = (struct caption_spec){
             .kind = counted ? CAPTION_COUNTED : CAPTION_SINGLE,

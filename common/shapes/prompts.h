@@ -13,7 +13,8 @@
 /* Tags as a set: PROMPTS_TAG(TAG_COUNTING) | PROMPTS_TAG(TAG_POSITION). */
 #define PROMPTS_TAG(tag) (1u << (tag))
 #define PROMPTS_ALL ((1u << TAG_COUNT) - 1)
-/* What one-object pictures do not answer: the headroom of a model that draws single objects well. */
+/* What one-object pictures do not answer: the headroom of a model that draws single objects well.
+ */
 #define PROMPTS_HARD                                                                               \
     (PROMPTS_TAG(TAG_TWO_OBJECT) | PROMPTS_TAG(TAG_COUNTING) | PROMPTS_TAG(TAG_POSITION) |         \
      PROMPTS_TAG(TAG_COLOR_ATTR))
@@ -31,9 +32,10 @@ struct prompts_options {
     uint64_t seed;
 };
 
-/* n <= PROMPTS_MAX different prompts into out[n], the tags in turn.  ERR_FULL, with the number found,
- * where the grammar has not that many (single_object has some 60 held out). */
-int prompts_draw(struct prompt *out, size_t n, const struct prompts_options *o, struct err *e) MUST_USE;
+/* n <= PROMPTS_MAX different prompts into out[n], the tags in turn.  ERR_FULL, with the number
+ * found, where the grammar has not that many (single_object has some 60 held out). */
+int prompts_draw(struct prompt *out, size_t n, const struct prompts_options *o,
+                 struct err *e) MUST_USE;
 
 /* The first n <= PROMPTS_OPEN_MAX prompts that leave nearly all free: "a circle" and its like, then
  * two, three and four of a shape, then with a size. Not part of either split. */

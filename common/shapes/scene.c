@@ -14,7 +14,8 @@ static int below(struct rng *g, int n)
     return (int)rng_below(g, (uint64_t)n);
 }
 
-/* ---- colours ------------------------------------------------------------------------------------- */
+/* ---- colours
+ * ------------------------------------------------------------------------------------- */
 
 static struct lab jittered(struct lab c, struct rng *g)
 {
@@ -38,8 +39,8 @@ static enum world_background background_draw(const struct caption_spec *spec, st
 static void draw_backdrop(struct scene *s, const struct caption_spec *spec, struct rng *g)
 {
     s->background = background_draw(spec, g);
-    s->texture = spec->texture != CAPTION_FREE ? (enum world_texture)spec->texture
-                                               : caption_draw_texture(g);
+    s->texture =
+        spec->texture != CAPTION_FREE ? (enum world_texture)spec->texture : caption_draw_texture(g);
     s->back = jittered(world_background_lab(s->background), g);
     s->direction = below(g, s->texture == TEXTURE_GRADIENT ? 4 : 2);
     s->phase_x = below(g, 2 * (s->texture == TEXTURE_STRIPED ? WORLD_STRIPE_PX : WORLD_CHECK_PX));
@@ -62,7 +63,8 @@ static void draw_colour(struct world_object *o, const struct scene *s, struct rn
     while (lab_distance_range(o->lab, s->back, WORLD_TONE) < WORLD_CONTRAST_MIN);
 }
 
-/* ---- places -------------------------------------------------------------------------------------- */
+/* ---- places
+ * -------------------------------------------------------------------------------------- */
 
 /* Where the centroid may be for the whole object to stay inside the frame. */
 static struct world_range range_x(const struct world_object *o)
@@ -85,7 +87,8 @@ static bool apart(const struct world_object *p, const struct world_object *q)
     if (fabs(dx) >= a.side * p->radius + b.side * q->radius + gap)
         return true;
     if ((dy > 0.0 ? a.down * p->radius + b.up * q->radius : a.up * p->radius + b.down * q->radius) +
-            gap <= fabs(dy))
+            gap <=
+        fabs(dy))
         return true;
     return sqrt(dx * dx + dy * dy) >= a.around * p->radius + b.around * q->radius + gap;
 }
@@ -123,7 +126,8 @@ static bool place_at_random(struct scene *s, struct rng *g)
     return true;
 }
 
-/* One object to a quarter of the frame: the way out where chance finds no room for three or four. */
+/* One object to a quarter of the frame: the way out where chance finds no room for three or four.
+ */
 static void place_in_quarters(struct scene *s, struct rng *g)
 {
     const double side = WORLD_SIDE / 2.0 - SCENE_MARGIN_PX - SCENE_GAP_PX / 2.0;
@@ -133,8 +137,10 @@ static void place_in_quarters(struct scene *s, struct rng *g)
         struct world_object *o = &s->object[i];
         const struct world_extent e = world_shape_extent(o->shape);
         o->radius = fmin(o->radius, side / fmax(2.0 * e.side, e.up + e.down));
-        const double left = quarter[i] % 2 == 0 ? SCENE_MARGIN_PX : WORLD_SIDE - SCENE_MARGIN_PX - side;
-        const double top = quarter[i] / 2 == 0 ? SCENE_MARGIN_PX : WORLD_SIDE - SCENE_MARGIN_PX - side;
+        const double left =
+            quarter[i] % 2 == 0 ? SCENE_MARGIN_PX : WORLD_SIDE - SCENE_MARGIN_PX - side;
+        const double top =
+            quarter[i] / 2 == 0 ? SCENE_MARGIN_PX : WORLD_SIDE - SCENE_MARGIN_PX - side;
         o->x = between(g, left + e.side * o->radius, left + side - e.side * o->radius);
         o->y = between(g, top + e.up * o->radius, top + side - e.down * o->radius);
     }
@@ -162,7 +168,8 @@ static bool place_along(double *first, double *second, struct world_range a, str
 static bool place_related(struct world_object *low, struct world_object *high, bool upright,
                           struct rng *g)
 {
-    const struct world_extent a = world_shape_extent(low->shape), b = world_shape_extent(high->shape);
+    const struct world_extent a = world_shape_extent(low->shape),
+                              b = world_shape_extent(high->shape);
     const double room = SCENE_GAP_PX + (upright ? a.down * low->radius + b.up * high->radius
                                                 : a.side * low->radius + b.side * high->radius);
     if (upright ? !place_along(&low->y, &high->y, range_y(low), range_y(high), room, g)
@@ -181,7 +188,8 @@ static bool place_related(struct world_object *low, struct world_object *high, b
     return true;
 }
 
-static void place_pair(struct scene *s, const struct caption_spec *spec, int relation, struct rng *g)
+static void place_pair(struct scene *s, const struct caption_spec *spec, int relation,
+                       struct rng *g)
 {
     const bool first_low = relation == RELATION_LEFT || relation == RELATION_ABOVE;
     struct world_object *low = &s->object[first_low ? 0 : 1], *high = &s->object[first_low ? 1 : 0];
@@ -205,7 +213,8 @@ static void place_group(struct scene *s, const struct caption_spec *spec, struct
         place_in_quarters(s, g);
 }
 
-/* ---- scenes -------------------------------------------------------------------------------------- */
+/* ---- scenes
+ * -------------------------------------------------------------------------------------- */
 
 void scene_draw(struct scene *s, const struct caption_spec *spec, struct rng *g)
 {

@@ -15,18 +15,20 @@
 const char *tokens_word(size_t i)
 {
     static const char *const words[] = {
-        "a",       "an",      "the",       "in",       "on",       "of",       "and",    "top",
-        "bottom",  "left",    "right",     "center",   "above",    "below",    "two",    "three",
-        "four",    "small",   "large",     "red",      "orange",   "yellow",   "green",  "blue",
-        "purple",  "white",   "black",     "circle",   "square",   "triangle", "diamond", "star",
-        "cross",   "ring",    "circles",   "squares",  "triangles", "diamonds", "stars", "crosses",
-        "rings",   "gray",    "cream",     "navy",     "teal",     "sky",      "pink",   "plain",
-        "gradient", "striped", "checkered", "background",
+        "a",       "an",        "the",        "in",     "on",      "of",    "and",
+        "top",     "bottom",    "left",       "right",  "center",  "above", "below",
+        "two",     "three",     "four",       "small",  "large",   "red",   "orange",
+        "yellow",  "green",     "blue",       "purple", "white",   "black", "circle",
+        "square",  "triangle",  "diamond",    "star",   "cross",   "ring",  "circles",
+        "squares", "triangles", "diamonds",   "stars",  "crosses", "rings", "gray",
+        "cream",   "navy",      "teal",       "sky",    "pink",    "plain", "gradient",
+        "striped", "checkered", "background",
     };
     return i < sizeof words / sizeof *words ? words[i] : NULL;
 }
 
-/* ---- merges -------------------------------------------------------------------------------------- */
+/* ---- merges
+ * -------------------------------------------------------------------------------------- */
 
 static int rank_of(const struct tokens *t, const char *left, const char *right)
 {
@@ -85,13 +87,17 @@ void tokens_init(struct tokens *t)
     t->vocabulary = t->end_id + 1;
 }
 
-/* ---- files --------------------------------------------------------------------------------------- */
+/* ---- files
+ * --------------------------------------------------------------------------------------- */
 
 /* CLIP's printable stand-in for the i-th byte symbol, as UTF-8 with JSON's escapes: the printable
  * bytes of Latin-1 first, each as itself, then the other 68 as U+0100 and up. */
 static void add_symbol(struct buf *b, int i)
 {
-    const int code = i < 94 ? 33 + i : i < 106 ? 161 + i - 94 : i < 188 ? 174 + i - 106 : 256 + i - 188;
+    const int code = i < 94    ? 33 + i
+                     : i < 106 ? 161 + i - 94
+                     : i < 188 ? 174 + i - 106
+                               : 256 + i - 188;
     if (code == '"' || code == '\\')
         buf_add_byte(b, '\\');
     if (code < 128) {
@@ -137,8 +143,9 @@ static void fill_config(struct buf *b, const struct tokens *t)
 static void fill_special(struct buf *b, const struct tokens *t)
 {
     (void)t;
-    buf_add_text(b, "{\n  \"bos_token\": \"<|startoftext|>\",\n  \"eos_token\": \"<|endoftext|>\",\n"
-                    "  \"pad_token\": \"<|endoftext|>\",\n  \"unk_token\": \"<|endoftext|>\"\n}\n");
+    buf_add_text(b,
+                 "{\n  \"bos_token\": \"<|startoftext|>\",\n  \"eos_token\": \"<|endoftext|>\",\n"
+                 "  \"pad_token\": \"<|endoftext|>\",\n  \"unk_token\": \"<|endoftext|>\"\n}\n");
 }
 
 int shapes_tokenizer_write(const char *folder, struct err *e)

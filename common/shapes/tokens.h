@@ -1,9 +1,9 @@
-/* The tokenizer of the embedded model, made from the grammar: CLIP's byte-pair format, in which every
- * word of a caption is one token.
+/* The tokenizer of the embedded model, made from the grammar: CLIP's byte-pair format, in which
+ * every word of a caption is one token.
  *
  * Ids, in CLIP's order: 256 byte symbols, the same with "</w>", one per merge, <|startoftext|>,
- * <|endoftext|>.  Unlike CLIP's published configuration, whose ids are wrong by history, what stands
- * in the files is what is used: the end token is also the padding and the unknown token. */
+ * <|endoftext|>.  Unlike CLIP's published configuration, whose ids are wrong by history, what
+ * stands in the files is what is used: the end token is also the padding and the unknown token. */
 #ifndef DAGLINE_SHAPES_TOKENS_H
 #define DAGLINE_SHAPES_TOKENS_H
 
@@ -27,8 +27,8 @@ struct tokens {
 
 void tokens_init(struct tokens *t);
 
-/* The parts into which the merges cut one lower-case ASCII word ("circle" -> "circle</w>"): CLIP's BPE.
- * Returns how many; parts[TOKENS_WORD_BYTES_MAX] rows. The word is shorter than
+/* The parts into which the merges cut one lower-case ASCII word ("circle" -> "circle</w>"): CLIP's
+ * BPE. Returns how many; parts[TOKENS_WORD_BYTES_MAX] rows. The word is shorter than
  * TOKENS_WORD_BYTES_MAX - 4 (asserted). */
 int tokens_split(const struct tokens *t, const char *word,
                  char parts[TOKENS_WORD_BYTES_MAX][TOKENS_WORD_BYTES_MAX]);

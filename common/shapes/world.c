@@ -12,17 +12,18 @@ const char *const world_background_names[BACKGROUND_COUNT] = {"gray", "cream", "
 const char *const world_texture_names[TEXTURE_COUNT] = {"plain", "gradient", "striped",
                                                         "checkered"};
 const char *const world_size_names[SIZE_COUNT] = {"small", "large"};
-const char *const world_place_names[PLACE_COUNT] = {"top left",     "top",    "top right",
-                                                    "left",         "center", "right",
-                                                    "bottom left",  "bottom", "bottom right"};
+const char *const world_place_names[PLACE_COUNT] = {"top left",    "top",    "top right",
+                                                    "left",        "center", "right",
+                                                    "bottom left", "bottom", "bottom right"};
 const char *const world_relation_names[RELATION_COUNT] = {"left of", "right of", "above", "below"};
 
 static const uint8_t colour_rgb[COLOUR_COUNT][3] = {
-    {215, 38, 38}, {245, 135, 25},  {250, 222, 45},  {45, 160, 60},
+    {215, 38, 38}, {245, 135, 25}, {250, 222, 45},  {45, 160, 60},
     {40, 85, 220}, {160, 50, 165}, {250, 250, 250}, {18, 18, 18},
 };
 static const uint8_t background_rgb[BACKGROUND_COUNT][3] = {
-    {116, 116, 116}, {224, 212, 180}, {36, 46, 100}, {45, 145, 148}, {125, 172, 216}, {222, 152, 180},
+    {116, 116, 116}, {224, 212, 180}, {36, 46, 100},
+    {45, 145, 148},  {125, 172, 216}, {222, 152, 180},
 };
 
 /* Outlines of radius 1, chosen so that no two shapes cover each other by more than about 85 %. */
@@ -85,7 +86,8 @@ static double box(double x, double y, double half_x, double half_y)
     return fmax(fabs(x) - half_x, fabs(y) - half_y);
 }
 
-/* Five-pointed star, y up: fold the plane into one point's half, then the distance to one segment. */
+/* Five-pointed star, y up: fold the plane into one point's half, then the distance to one segment.
+ */
 static double star(double x, double y)
 {
     x = fabs(x);
@@ -106,6 +108,7 @@ static double star(double x, double y)
 
 double world_shape_sdf(enum world_shape s, double x, double y)
 {
+    assert((unsigned)s < SHAPE_COUNT);
     switch (s) {
     case SHAPE_CIRCLE:
         return sqrt(x * x + y * y) - 1.0;
@@ -126,7 +129,6 @@ double world_shape_sdf(enum world_shape s, double x, double y)
     case SHAPE_COUNT:
         break;
     }
-    assert(!"not a shape");
     return 0.0;
 }
 
@@ -164,6 +166,7 @@ struct world_extent world_shape_extent(enum world_shape s)
 double world_texture_tone(const struct scene *s, int i, int j)
 {
     const double slope = 2.0 * WORLD_TONE / (WORLD_SIDE - 1);
+    assert((unsigned)s->texture < TEXTURE_COUNT);
     switch (s->texture) {
     case TEXTURE_PLAIN:
         return 0.0;
@@ -182,7 +185,6 @@ double world_texture_tone(const struct scene *s, int i, int j)
     case TEXTURE_COUNT:
         break;
     }
-    assert(!"not a texture");
     return 0.0;
 }
 
@@ -231,8 +233,10 @@ static void draw_object(float *canvas, const struct world_object *o)
     const struct world_extent e = world_shape_extent(o->shape);
     double rgb[3];
     lab_to_rgb(o->lab, rgb);
-    const int left = clip(o->x - e.side * o->radius - 1.0), right = clip(o->x + e.side * o->radius + 1.0);
-    const int top = clip(o->y - e.up * o->radius - 1.0), bottom = clip(o->y + e.down * o->radius + 1.0);
+    const int left = clip(o->x - e.side * o->radius - 1.0),
+              right = clip(o->x + e.side * o->radius + 1.0);
+    const int top = clip(o->y - e.up * o->radius - 1.0),
+              bottom = clip(o->y + e.down * o->radius + 1.0);
     for (int j = top; j <= bottom; j++)
         for (int i = left; i <= right; i++) {
             const double part = coverage(o, i + 0.5 - o->x, j + 0.5 - o->y);

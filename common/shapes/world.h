@@ -79,7 +79,13 @@ enum world_place {
     PLACE_COUNT
 };
 /* The first object stands in this relation to the second. */
-enum world_relation { RELATION_LEFT, RELATION_RIGHT, RELATION_ABOVE, RELATION_BELOW, RELATION_COUNT };
+enum world_relation {
+    RELATION_LEFT,
+    RELATION_RIGHT,
+    RELATION_ABOVE,
+    RELATION_BELOW,
+    RELATION_COUNT
+};
 
 /* The words, indexed by the enums above. */
 extern const char *const world_shape_names[SHAPE_COUNT];
@@ -97,8 +103,8 @@ struct world_range {
 struct world_range world_size_range(int size);
 
 /* A third of the frame: where the centroid of an object "in the left" etc. may lie.  column 0..2 as
- * in enum world_place (or the row, for y).  WORLD_SIDE/3 apart with a gap on either side of each border,
- * so that a picture is never on the line. */
+ * in enum world_place (or the row, for y).  WORLD_SIDE/3 apart with a gap on either side of each
+ * border, so that a picture is never on the line. */
 struct world_range world_cell_range(int column);
 /* The border between cells 0 and 1; the one between 1 and 2 is its mirror image. */
 #define WORLD_CELL_BORDER 24.5
@@ -116,7 +122,8 @@ struct scene {
     enum world_background background;
     enum world_texture texture;
     struct lab back; /* the background's middle tone with its jitter */
-    int direction;   /* gradient: 0..3 lighter to the right, down, left, up; striped: 0 upright, 1 lying */
+    int direction;   /* gradient: 0..3 lighter to the right, down, left, up; striped: 0 upright, 1
+                        lying */
     int phase_x, phase_y; /* of stripes (phase_x) and checks, in pixels */
 };
 
