@@ -142,14 +142,14 @@ $(SUPPORT): $(SUPPORT_OBJ)
 
 define SERVICE_RULES
 LIBSRC_$(1) := $$(filter-out services/$(1)/main.c,$$(sort $$(wildcard services/$(1)/*.c)))
-$$(BUILD)/lib$(1).a: $$(LIBSRC_$(1):%.c=$$(BUILD)/obj/%.o)
+$$(BUILD)/service_$(1).a: $$(LIBSRC_$(1):%.c=$$(BUILD)/obj/%.o)
 	$$(Q)rm -f $$@ && ar rcsD $$@ $$^
-$$(BUILD)/bin/$$(BIN_$(1)): $$(BUILD)/obj/services/$(1)/main.o $$(BUILD)/lib$(1).a $$(LIB)
+$$(BUILD)/bin/$$(BIN_$(1)): $$(BUILD)/obj/services/$(1)/main.o $$(BUILD)/service_$(1).a $$(LIB)
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(LDFLAGS_ALL) $$^ $$(LIBS) -o $$@
 endef
 $(foreach s,$(BUILT),$(eval $(call SERVICE_RULES,$(s))))
-SERVICE_LIBS := $(foreach s,$(BUILT),$(BUILD)/lib$(s).a)
+SERVICE_LIBS := $(foreach s,$(BUILT),$(BUILD)/service_$(s).a)
 
 CHECK_LIBS = $(shell pkg-config --libs check)
 $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(SERVICE_LIBS) $(LIB)

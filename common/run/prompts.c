@@ -77,7 +77,7 @@ void prompts_done(struct prompts *p)
     memset(p, 0, sizeof *p);
 }
 
-size_t prompts_draw(size_t count, uint64_t seed, uint32_t slot, uint64_t group)
+size_t prompts_choose(size_t count, uint64_t seed, uint32_t slot, uint64_t group)
 {
     struct rng g = rng_stream(seed ^ (group >> 32), PROMPT_STREAM + slot, (uint32_t)group);
     return (size_t)rng_below(&g, count);

@@ -28,6 +28,6 @@ int prompts_parse(struct prompts *out, const char *jsonl, size_t bytes, struct e
 void prompts_done(struct prompts *p);
 
 /* Which prompt the trajectories of one group of a slot are for: uniform, a function of (seed, slot, group). */
-size_t prompts_draw(size_t count, uint64_t seed, uint32_t slot, uint64_t group);
+size_t prompts_choose(size_t count, uint64_t seed, uint32_t slot, uint64_t group);
 
 #endif

@@ -113,7 +113,7 @@ static int begin(struct rollout *r, size_t i, uint32_t trainable, struct err *e)
     t->counter = q->counter + i;
     trajectory_id(t->id, run->run_id, t->slot, t->counter);
     const uint32_t group_size = run->group_size > 0 ? run->group_size : 1;
-    t->prompt_index = (uint32_t)prompts_draw(q->prompts->count, run->seed, t->slot, t->counter / group_size);
+    t->prompt_index = (uint32_t)prompts_choose(q->prompts->count, run->seed, t->slot, t->counter / group_size);
     const struct prompt *prompt = &q->prompts->item[t->prompt_index];
     t->prompt = mem_strdup(prompt->text);
     t->metadata = mem_strdup(prompt->metadata);
