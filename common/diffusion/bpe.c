@@ -4,7 +4,8 @@
 
 #include <assert.h>
 
-/* ---- the table ------------------------------------------------------------------------------------ */
+/* ---- the table
+ * ------------------------------------------------------------------------------------ */
 
 static uint64_t pair_of(int32_t left, int32_t right)
 {
@@ -48,10 +49,11 @@ int bpe_add(struct bpe *b, int32_t left, int32_t right, int32_t merged, int32_t 
     return 0;
 }
 
-/* ---- merging: a list of symbols, and a heap of the pairs that could be merged ----------------------- */
+/* ---- merging: a list of symbols, and a heap of the pairs that could be merged
+ * ----------------------- */
 
 struct symbol {
-    int32_t id; /* -1: swallowed by its left neighbour */
+    int32_t id;         /* -1: swallowed by its left neighbour */
     int32_t prev, next; /* indices; -1 at the ends */
 };
 

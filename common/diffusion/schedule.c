@@ -29,7 +29,8 @@ bool schedule_config_as_pipeline(struct schedule_config *c)
     return changes;
 }
 
-/* ---- alphas ------------------------------------------------------------------------------------- */
+/* ---- alphas -------------------------------------------------------------------------------------
+ */
 
 static double cosine_abar(double u)
 {
@@ -41,7 +42,8 @@ static double beta_at(const struct schedule_config *c, int i)
 {
     const double n = c->num_train_timesteps, u = n > 1 ? (double)i / (n - 1.0) : 0.0;
     switch (c->beta_schedule) {
-    case BETA_LINEAR: return c->beta_start + u * (c->beta_end - c->beta_start);
+    case BETA_LINEAR:
+        return c->beta_start + u * (c->beta_end - c->beta_start);
     case BETA_SCALED_LINEAR: {
         const double r0 = sqrt(c->beta_start), r = r0 + u * (sqrt(c->beta_end) - r0);
         return r * r;
@@ -53,8 +55,8 @@ static double beta_at(const struct schedule_config *c, int i)
     return 0.0;
 }
 
-/* arXiv 2305.08891 algorithm 1: shift sqrt(abar) so that its last value is 0, scale it so that the first
- * one stays. */
+/* arXiv 2305.08891 algorithm 1: shift sqrt(abar) so that its last value is 0, scale it so that the
+ * first one stays. */
 static void rescale_to_zero_snr(double *abar, int n)
 {
     const double first = sqrt(abar[0]), last = sqrt(abar[n - 1]);
@@ -90,15 +92,18 @@ int schedule_init(struct schedule *s, const struct schedule_config *c, struct er
     return 0;
 }
 
-/* ---- timesteps ---------------------------------------------------------------------------------- */
+/* ---- timesteps ----------------------------------------------------------------------------------
+ */
 
 static int timestep_at(const struct schedule_config *c, int steps, int k)
 {
     const int n = c->num_train_timesteps;
     switch (c->timestep_spacing) {
-    case SPACING_LEADING: return (steps - 1 - k) * (n / steps) + c->steps_offset;
+    case SPACING_LEADING:
+        return (steps - 1 - k) * (n / steps) + c->steps_offset;
     /* numpy.round is rint: halves go to even */
-    case SPACING_TRAILING: return (int)rint(n - (double)k * n / steps) - 1;
+    case SPACING_TRAILING:
+        return (int)rint(n - (double)k * n / steps) - 1;
     case SPACING_LINSPACE:
         return steps == 1 ? 0 : (int)rint((n - 1.0) * (steps - 1 - k) / (steps - 1.0));
     }
@@ -122,7 +127,8 @@ int schedule_timesteps(const struct schedule *s, int steps, int *timesteps, stru
     return 0;
 }
 
-/* ---- transitions -------------------------------------------------------------------------------- */
+/* ---- transitions --------------------------------------------------------------------------------
+ */
 
 /* x0 = a x_t + b out and eps = c x_t + d out, for what the network predicts. */
 struct prediction {
@@ -133,9 +139,12 @@ static struct prediction prediction_of(enum prediction_type type, double abar_t)
 {
     const double alpha = sqrt(abar_t), sigma = sqrt(1.0 - abar_t);
     switch (type) {
-    case PREDICTION_EPSILON: return (struct prediction){1.0 / alpha, -sigma / alpha, 0.0, 1.0};
-    case PREDICTION_V: return (struct prediction){alpha, -sigma, sigma, alpha};
-    case PREDICTION_SAMPLE: return (struct prediction){0.0, 1.0, 1.0 / sigma, -alpha / sigma};
+    case PREDICTION_EPSILON:
+        return (struct prediction){1.0 / alpha, -sigma / alpha, 0.0, 1.0};
+    case PREDICTION_V:
+        return (struct prediction){alpha, -sigma, sigma, alpha};
+    case PREDICTION_SAMPLE:
+        return (struct prediction){0.0, 1.0, 1.0 / sigma, -alpha / sigma};
     }
     assert(!"prediction_of: unknown prediction_type");
     return (struct prediction){0};
@@ -171,7 +180,8 @@ int transition_kernel_init(struct transition_kernel *k, double abar_t, double ab
                        "nothing about x0 there");
     const double q_var = 1.0 - abar_t / abar_s;
     const double small = (1.0 - abar_s) / (1.0 - abar_t) * q_var;
-    const double mean_var = o->eta * o->eta * small; /* the variance that the mean leaves room for */
+    const double mean_var =
+        o->eta * o->eta * small; /* the variance that the mean leaves room for */
     const struct prediction p = prediction_of(prediction, abar_t);
     const double to_x0 = sqrt(abar_s), to_eps = sqrt(fmax(0.0, 1.0 - abar_s - mean_var));
     double var = mean_var;

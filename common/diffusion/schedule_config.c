@@ -39,8 +39,8 @@ static int get_numbers(struct schedule_config *c, const struct json *config, str
     int64_t timesteps, offset;
     if (json_get_int_or(config, "num_train_timesteps", 1, SCHEDULE_TRAIN_STEPS_MAX,
                         c->num_train_timesteps, &timesteps, e) < 0 ||
-        json_get_int_or(config, "steps_offset", 0, SCHEDULE_TRAIN_STEPS_MAX, c->steps_offset, &offset,
-                        e) < 0 ||
+        json_get_int_or(config, "steps_offset", 0, SCHEDULE_TRAIN_STEPS_MAX, c->steps_offset,
+                        &offset, e) < 0 ||
         json_get_number_or(config, "beta_start", 0.0, 1.0, c->beta_start, &c->beta_start, e) < 0 ||
         json_get_number_or(config, "beta_end", 0.0, 1.0, c->beta_end, &c->beta_end, e) < 0)
         return -1;
@@ -56,7 +56,8 @@ static int get_choices(struct schedule_config *c, const struct json *config, str
     static const char *const spacings[] = {"leading", "trailing", "linspace", NULL};
     int beta, prediction, spacing;
     if (get_choice(config, "beta_schedule", betas, (int)c->beta_schedule, &beta, e) < 0 ||
-        get_choice(config, "prediction_type", predictions, (int)c->prediction_type, &prediction, e) < 0 ||
+        get_choice(config, "prediction_type", predictions, (int)c->prediction_type, &prediction,
+                   e) < 0 ||
         get_choice(config, "timestep_spacing", spacings, (int)c->timestep_spacing, &spacing, e) < 0)
         return -1;
     c->beta_schedule = (enum beta_schedule)beta;
@@ -65,8 +66,8 @@ static int get_choices(struct schedule_config *c, const struct json *config, str
     return 0;
 }
 
-/* DDIMScheduler.from_config takes a PNDM file with PNDM's own defaults filled in: set_alpha_to_one is
- * false there. */
+/* DDIMScheduler.from_config takes a PNDM file with PNDM's own defaults filled in: set_alpha_to_one
+ * is false there. */
 static int get_class(struct schedule_config *c, const struct json *config, struct err *e)
 {
     static const char *const classes[] = {"DDIMScheduler", "PNDMScheduler", NULL};
@@ -82,12 +83,16 @@ static int read_config(struct schedule_config *c, const struct json *config, str
 {
     const struct json *betas = json_get(config, "trained_betas");
     if (betas != NULL && strcmp(json_type_name(betas), "null") != 0)
-        return err_set(e, ERR_INVALID,
-                       "trained_betas is not implemented: set it to null and beta_schedule to a name");
-    if (get_class(c, config, e) < 0 || get_numbers(c, config, e) < 0 || get_choices(c, config, e) < 0 ||
+        return err_set(
+            e, ERR_INVALID,
+            "trained_betas is not implemented: set it to null and beta_schedule to a name");
+    if (get_class(c, config, e) < 0 || get_numbers(c, config, e) < 0 ||
+        get_choices(c, config, e) < 0 ||
         json_get_bool_or(config, "clip_sample", c->clip_sample, &c->clip_sample, e) < 0 ||
-        json_get_bool_or(config, "set_alpha_to_one", c->set_alpha_to_one, &c->set_alpha_to_one, e) < 0 ||
-        json_get_bool_or(config, "rescale_betas_zero_snr", false, &c->rescale_betas_zero_snr, e) < 0)
+        json_get_bool_or(config, "set_alpha_to_one", c->set_alpha_to_one, &c->set_alpha_to_one, e) <
+            0 ||
+        json_get_bool_or(config, "rescale_betas_zero_snr", false, &c->rescale_betas_zero_snr, e) <
+            0)
         return -1;
     return refuse_true(config, "thresholding", e);
 }

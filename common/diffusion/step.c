@@ -9,9 +9,12 @@ double density_scale(enum density_scale scale, size_t n)
 {
     assert(n > 0);
     switch (scale) {
-    case DENSITY_SUM: return 1.0;
-    case DENSITY_MEAN: return 1.0 / (double)n;
-    case DENSITY_SQRT: return 1.0 / sqrt((double)n);
+    case DENSITY_SUM:
+        return 1.0;
+    case DENSITY_MEAN:
+        return 1.0 / (double)n;
+    case DENSITY_SQRT:
+        return 1.0 / sqrt((double)n);
     }
     assert(!"density_scale: unknown scale");
     return 0.0;

@@ -1,15 +1,17 @@
-/* One transition of the sampling chain: its mean, its sample, its log-densities and their derivative with
- * respect to the network's output.  kernel: see schedule.h; every array is [n], the elements of one sample.
+/* One transition of the sampling chain: its mean, its sample, its log-densities and their
+ * derivative with respect to the network's output.  kernel: see schedule.h; every array is [n], the
+ * elements of one sample.
  *
- *   log P_F(x_s|x_t) = sum_i [ -(x_s-mean)_i^2 / 2v - ln(2 pi v)/2 ]     (nats, a sum over elements)
- *   log q(x_t|x_s)   = sum_i [ -(x_t - sqrt(a) x_s)_i^2 / 2Q - ln(2 pi Q)/2 ]
- *   d log P_F/d out_i = mean_out (x_s-mean)_i / v
+ *   log P_F(x_s|x_t) = sum_i [ -(x_s-mean)_i^2 / 2v - ln(2 pi v)/2 ]     (nats, a sum over
+ * elements) log q(x_t|x_s)   = sum_i [ -(x_t - sqrt(a) x_s)_i^2 / 2Q - ln(2 pi Q)/2 ] d log P_F/d
+ * out_i = mean_out (x_s-mean)_i / v
  *
  * The sums are in nats; whoever wants the published mean over elements multiplies by density_scale.
- * The mean is recomputed in double from x_t and out wherever it is needed, so that a density of stored
- * tensors is the same number today and at replay.
+ * The mean is recomputed in double from x_t and out wherever it is needed, so that a density of
+ * stored tensors is the same number today and at replay.
  *
- * Pure: no allocation, no state.  Any arrays may alias where the text says so, and not otherwise. */
+ * Pure: no allocation, no state.  Any arrays may alias where the text says so, and not otherwise.
+ */
 #ifndef DAGLINE_DIFFUSION_STEP_H
 #define DAGLINE_DIFFUSION_STEP_H
 
@@ -18,7 +20,8 @@
 
 #include <stddef.h>
 
-/* The factor on log-densities and log-rewards: clip ranges and betas mean something else under each. */
+/* The factor on log-densities and log-rewards: clip ranges and betas mean something else under
+ * each. */
 enum density_scale {
     DENSITY_SUM,  /* 1: nats */
     DENSITY_MEAN, /* 1/n: the published convention (mean over elements) */
@@ -34,8 +37,8 @@ void step_mean(real *mean, const struct transition_kernel *k, const real *x_t, c
 void step_x0(real *x0, const struct transition_kernel *k, const real *x_t, const real *out,
              size_t n);
 
-/* x_s = mean + sqrt(v) noise, or the mean where the step is not stochastic (noise is not read then and
- * may be NULL).  noise: standard normal.  x_s may alias x_t, out or noise. */
+/* x_s = mean + sqrt(v) noise, or the mean where the step is not stochastic (noise is not read then
+ * and may be NULL).  noise: standard normal.  x_s may alias x_t, out or noise. */
 void step_sample(real *x_s, const struct transition_kernel *k, const real *x_t, const real *out,
                  const real *noise, size_t n);
 
@@ -50,19 +53,20 @@ double step_log_pf(const struct transition_kernel *k, const real *x_t, const rea
 /* Nats. k->q_var > 0 is asserted. */
 double step_log_q(const struct transition_kernel *k, const real *x_t, const real *x_s, size_t n);
 
-/* d_out = coefficient * d log P_F / d out (overwritten; may alias out).  coefficient is dL/d(log P_F in
- * nats): 2 wt delta S / B for the detailed-balance loss. */
+/* d_out = coefficient * d log P_F / d out (overwritten; may alias out).  coefficient is dL/d(log
+ * P_F in nats): 2 wt delta S / B for the detailed-balance loss. */
 void step_log_pf_backward(real *d_out, const struct transition_kernel *k, const real *x_t,
                           const real *out, const real *x_s, size_t n, double coefficient);
 
-/* KL(N(mean,v) || N(mean_ref,v)) in nats, for the same x_t and two outputs: |mean-mean_ref|^2 / 2v. */
+/* KL(N(mean,v) || N(mean_ref,v)) in nats, for the same x_t and two outputs: |mean-mean_ref|^2 / 2v.
+ */
 double step_kl(const struct transition_kernel *k, const real *out, const real *out_ref, size_t n);
 
 /* Classifier-free guidance: out = u + w (c - u); out may alias either. */
 void step_guide(real *out, const real *uncond, const real *cond, double weight, size_t n);
 
-/* d_uncond = (1-w) d_out, d_cond = w d_out (overwritten); either may be NULL, either may alias d_out
- * where the other is NULL. */
+/* d_uncond = (1-w) d_out, d_cond = w d_out (overwritten); either may be NULL, either may alias
+ * d_out where the other is NULL. */
 void step_guide_backward(real *d_uncond, real *d_cond, const real *d_out, double weight, size_t n);
 
 #endif

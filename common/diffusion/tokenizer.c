@@ -24,7 +24,8 @@ struct tokenizer {
     int length, vocab_size;
 };
 
-/* ---- opening: vocabulary, merges, special tokens ---------------------------------------------------- */
+/* ---- opening: vocabulary, merges, special tokens
+ * ---------------------------------------------------- */
 
 static int32_t id_of(const struct json *vocab, const char *symbol)
 {
@@ -49,13 +50,14 @@ static int check_vocab(struct tokenizer *t, const struct json *vocab, struct err
     return 0;
 }
 
-/* Byte -> the printable character that stands for it in the vocabulary: itself where it is printable, the
- * others are numbered from U+0100 on, in order. */
+/* Byte -> the printable character that stands for it in the vocabulary: itself where it is
+ * printable, the others are numbered from U+0100 on, in order. */
 static void find_byte_symbols(struct tokenizer *t, const struct json *vocab)
 {
     int others = 0;
     for (int byte = 0; byte < 256; byte++) {
-        const int printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+        const int printable =
+            (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
         const utf8proc_int32_t code = printable ? byte : 256 + others++;
         char symbol[16] = {0};
         const utf8proc_ssize_t n = utf8proc_encode_char(code, (utf8proc_uint8_t *)symbol);
@@ -74,10 +76,12 @@ static int add_merge(struct tokenizer *t, const struct json *vocab, const char *
     snprintf(symbol[0], sizeof symbol[0], "%.*s", (int)n_left, left);
     snprintf(symbol[1], sizeof symbol[1], "%.*s", (int)n_right, right);
     snprintf(symbol[2], sizeof symbol[2], "%.*s%.*s", (int)n_left, left, (int)n_right, right);
-    const int32_t a = id_of(vocab, symbol[0]), b = id_of(vocab, symbol[1]), ab = id_of(vocab, symbol[2]);
+    const int32_t a = id_of(vocab, symbol[0]), b = id_of(vocab, symbol[1]),
+                  ab = id_of(vocab, symbol[2]);
     if (a < 0 || b < 0 || ab < 0)
-        return err_set(e, ERR_INVALID, "merge %d '%.40s %.40s' names a symbol that the vocabulary lacks",
-                       rank + 1, symbol[0], symbol[1]);
+        return err_set(e, ERR_INVALID,
+                       "merge %d '%.40s %.40s' names a symbol that the vocabulary lacks", rank + 1,
+                       symbol[0], symbol[1]);
     if (bpe_add(&t->merges, a, b, ab, rank) < 0)
         return err_set(e, ERR_INVALID, "merge %d '%.40s %.40s' is there twice", rank + 1, symbol[0],
                        symbol[1]);
@@ -123,8 +127,8 @@ static int read_merges_text(struct tokenizer *t, const struct json *vocab, const
 }
 
 /* tokenizer.json has merges as "a b" or as ["a","b"]. */
-static int read_merges_list(struct tokenizer *t, const struct json *vocab, const struct json *merges,
-                            struct err *e)
+static int read_merges_list(struct tokenizer *t, const struct json *vocab,
+                            const struct json *merges, struct err *e)
 {
     const size_t count = json_count(merges);
     bpe_init(&t->merges, count);
@@ -144,7 +148,8 @@ static int read_merges_list(struct tokenizer *t, const struct json *vocab, const
     return 0;
 }
 
-/* A special token of one of the settings files: "text" or {"content": "text"}; `known` where absent. */
+/* A special token of one of the settings files: "text" or {"content": "text"}; `known` where
+ * absent. */
 static const char *special_text(const struct json *config, const char *field, const char *known)
 {
     const struct json *value = config != NULL ? json_get(config, field) : NULL;
@@ -156,8 +161,8 @@ static const char *special_text(const struct json *config, const char *field, co
     return text;
 }
 
-/* special_tokens_map.json wins over tokenizer_config.json: Stable Diffusion 2 says "!" for the padding in
- * the one and <|endoftext|> in the other, and was trained with "!". */
+/* special_tokens_map.json wins over tokenizer_config.json: Stable Diffusion 2 says "!" for the
+ * padding in the one and <|endoftext|> in the other, and was trained with "!". */
 static int read_specials(struct tokenizer *t, const struct json *vocab, const struct json *config,
                          const struct json *map, struct err *e)
 {
@@ -178,8 +183,8 @@ static int read_specials(struct tokenizer *t, const struct json *vocab, const st
     }
     /* writers of tokenizer_config.json put 1e30 where they know no length */
     double length = DEFAULT_LENGTH;
-    if (config != NULL && json_get_number_or(config, "model_max_length", 2.0, 1e300, DEFAULT_LENGTH,
-                                             &length, e) < 0)
+    if (config != NULL &&
+        json_get_number_or(config, "model_max_length", 2.0, 1e300, DEFAULT_LENGTH, &length, e) < 0)
         return -1;
     t->length = length > TOKENIZER_LENGTH_MAX ? DEFAULT_LENGTH : (int)length;
     return 0;
@@ -218,10 +223,9 @@ static int read_folder(struct folder_files *f, const char *folder, struct err *e
 static int build(struct tokenizer *t, const struct folder_files *f, struct err *e)
 {
     const struct json *vocab = f->vocab, *merges = NULL, *model;
-    if (f->whole != NULL &&
-        (json_get_object(f->whole, "model", &model, e) < 0 ||
-         json_get_object(model, "vocab", &vocab, e) < 0 ||
-         json_get_list(model, "merges", TOKENIZER_VOCAB_MAX, &merges, e) < 0))
+    if (f->whole != NULL && (json_get_object(f->whole, "model", &model, e) < 0 ||
+                             json_get_object(model, "vocab", &vocab, e) < 0 ||
+                             json_get_list(model, "merges", TOKENIZER_VOCAB_MAX, &merges, e) < 0))
         return err_wrap(e, "tokenizer.json");
     if (vocab == NULL)
         return err_set(e, ERR_NOT_FOUND, "neither vocab.json nor tokenizer.json is there");
@@ -274,15 +278,18 @@ int tokenizer_vocab_size(const struct tokenizer *t)
     return t->vocab_size;
 }
 
-/* ---- cleaning: entities, NFC, white space, case ------------------------------------------------------- */
+/* ---- cleaning: entities, NFC, white space, case
+ * ------------------------------------------------------- */
 
-/* The character that "&name;" or "&#n;" at text stands for, its end in *end; 0 where it is neither. */
+/* The character that "&name;" or "&#n;" at text stands for, its end in *end; 0 where it is neither.
+ */
 static utf8proc_int32_t entity_at(const char *text, const char **end)
 {
     static const struct {
         const char *name;
         utf8proc_int32_t code;
-    } known[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}, {"&nbsp;", 0xa0}};
+    } known[] = {{"&amp;", '&'},  {"&lt;", '<'},    {"&gt;", '>'},
+                 {"&quot;", '"'}, {"&apos;", '\''}, {"&nbsp;", 0xa0}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strncmp(text, known[i].name, strlen(known[i].name)) == 0) {
             *end = text + strlen(known[i].name);
@@ -338,8 +345,8 @@ static bool is_number(utf8proc_int32_t c)
     return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
 }
 
-/* The text in NFC and lower case as characters (white space is left to the pieces, which drop it); *out is
- * the caller's. */
+/* The text in NFC and lower case as characters (white space is left to the pieces, which drop it);
+ * *out is the caller's. */
 static int clean(const char *text, utf8proc_int32_t **out, size_t *n, struct err *e)
 {
     const size_t bytes = strlen(text);
@@ -350,12 +357,13 @@ static int clean(const char *text, utf8proc_int32_t **out, size_t *n, struct err
     unescape_entities(unescaped); /* twice, as CLIP's own cleaning does */
     unescape_entities(unescaped);
     const utf8proc_option_t nfc = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    /* no character has a canonical decomposition of more than 4; one place more for each that lower case
-     * makes two of */
+    /* no character has a canonical decomposition of more than 4; one place more for each that lower
+     * case makes two of */
     const size_t capacity = 8 * strlen(unescaped) + 8;
     utf8proc_int32_t *codes = mem_new(capacity, sizeof *codes);
-    utf8proc_ssize_t count = utf8proc_decompose((const utf8proc_uint8_t *)unescaped, (utf8proc_ssize_t)strlen(unescaped),
-                                                codes, (utf8proc_ssize_t)capacity / 2, nfc);
+    utf8proc_ssize_t count =
+        utf8proc_decompose((const utf8proc_uint8_t *)unescaped, (utf8proc_ssize_t)strlen(unescaped),
+                           codes, (utf8proc_ssize_t)capacity / 2, nfc);
     mem_free(unescaped);
     if (count >= 0 && (size_t)count <= capacity / 2)
         count = utf8proc_normalize_utf32(codes, count, nfc);
@@ -378,7 +386,8 @@ static int clean(const char *text, utf8proc_int32_t **out, size_t *n, struct err
     return 0;
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------------- */
+/* ---- pieces
+ * ------------------------------------------------------------------------------------------- */
 
 static size_t prefix_ascii(const utf8proc_int32_t *c, size_t n, const char *text)
 {
@@ -402,8 +411,8 @@ static bool is_other(utf8proc_int32_t c)
     return !is_space(c) && !is_letter(c) && !is_number(c);
 }
 
-/* The length of the piece that begins at c (n > 0, not white space), by the alternatives of CLIP's pattern in
- * their order. */
+/* The length of the piece that begins at c (n > 0, not white space), by the alternatives of CLIP's
+ * pattern in their order. */
 static size_t piece_at(const utf8proc_int32_t *c, size_t n)
 {
     static const char *const contractions[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
@@ -458,7 +467,8 @@ int tokenizer_pieces(const struct tokenizer *t, const char *text, int32_t *ids, 
         return -1;
     int32_t *symbols = mem_new(4 * n, sizeof *symbols);
     for (size_t at = 0; at < n;) {
-        const size_t bos = prefix_ascii(c + at, n - at, BOS_TEXT), eos = prefix_ascii(c + at, n - at, EOS_TEXT);
+        const size_t bos = prefix_ascii(c + at, n - at, BOS_TEXT),
+                     eos = prefix_ascii(c + at, n - at, EOS_TEXT);
         size_t length = bos + eos; /* one of them at most */
         if (length > 0) {
             put_id(&list, bos > 0 ? t->bos : t->eos);

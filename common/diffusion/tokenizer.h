@@ -1,10 +1,12 @@
 /* The CLIP byte-pair tokenizer of a diffusers model folder: the door to utf8proc.
  *
- * Text -> HTML entities resolved (twice) -> NFC -> lower case -> pieces, the white space between them dropped
- * (<|startoftext|> | <|endoftext|> | 's 't 're 've 'm 'll 'd | letters+ | one digit | other non-space+)
- * -> UTF-8 bytes as 256 printable symbols, the last one of a piece with "</w>" -> merges by rank -> ids.
- * Agrees with OpenAI's CLIP tokenizer but for what ftfy repairs (mis-decoded text, curly quotes) and the
- * HTML names beyond amp lt gt quot apos nbsp and the numeric form.
+ * Text -> HTML entities resolved (twice) -> NFC -> lower case -> pieces, the white space between
+ * them dropped
+ * (<|startoftext|> | <|endoftext|> | 's 't 're 've 'm 'll 'd | letters+ | one digit | other
+ * non-space+)
+ * -> UTF-8 bytes as 256 printable symbols, the last one of a piece with "</w>" -> merges by rank ->
+ * ids. Agrees with OpenAI's CLIP tokenizer but for what ftfy repairs (mis-decoded text, curly
+ * quotes) and the HTML names beyond amp lt gt quot apos nbsp and the numeric form.
  *
  * Thread rule: an open tokenizer is immutable; any number of threads may encode with it. */
 #ifndef DAGLINE_DIFFUSION_TOKENIZER_H
@@ -22,9 +24,9 @@
 
 struct tokenizer;
 
-/* Opens a tokenizer/ folder: vocab.json and merges.txt, or tokenizer.json alone; the special tokens and the
- * length from tokenizer_config.json and special_tokens_map.json where they exist (else CLIP's: padding
- * with <|endoftext|>, 77 positions). On success *out is the caller's. */
+/* Opens a tokenizer/ folder: vocab.json and merges.txt, or tokenizer.json alone; the special tokens
+ * and the length from tokenizer_config.json and special_tokens_map.json where they exist (else
+ * CLIP's: padding with <|endoftext|>, 77 positions). On success *out is the caller's. */
 int tokenizer_open(struct tokenizer **out, const char *folder, struct err *e) MUST_USE;
 /* Accepts NULL. */
 void tokenizer_close(struct tokenizer *t);
@@ -33,14 +35,14 @@ void tokenizer_close(struct tokenizer *t);
 int tokenizer_length(const struct tokenizer *t);
 int tokenizer_vocab_size(const struct tokenizer *t);
 
-/* [BOS] pieces [EOS] padding: exactly `length` ids (2 <= length <= TOKENIZER_LENGTH_MAX).  *truncated
- * (may be NULL) says whether pieces were cut off to make room.
- * ERR_INVALID: not UTF-8, or longer than TOKENIZER_TEXT_BYTES_MAX. */
+/* [BOS] pieces [EOS] padding: exactly `length` ids (2 <= length <= TOKENIZER_LENGTH_MAX).
+ * *truncated (may be NULL) says whether pieces were cut off to make room. ERR_INVALID: not UTF-8,
+ * or longer than TOKENIZER_TEXT_BYTES_MAX. */
 int tokenizer_encode(const struct tokenizer *t, const char *text, int32_t *ids, int length,
                      bool *truncated, struct err *e) MUST_USE;
 
-/* The pieces alone, without BOS, EOS and padding: at most max ids are written, *count is how many the text
- * has (it may exceed max). */
+/* The pieces alone, without BOS, EOS and padding: at most max ids are written, *count is how many
+ * the text has (it may exceed max). */
 int tokenizer_pieces(const struct tokenizer *t, const char *text, int32_t *ids, size_t max,
                      size_t *count, struct err *e) MUST_USE;
 

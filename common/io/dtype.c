@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* The loops below have no branch in them, so that a compiler turns them into vector code; none of them
- * needs F16C.  memcpy of a few bytes is an unaligned load. */
+/* The loops below have no branch in them, so that a compiler turns them into vector code; none of
+ * them needs F16C.  memcpy of a few bytes is an unaligned load. */
 
 const char *dtype_name(enum dtype dtype)
 {
@@ -49,8 +49,8 @@ static uint32_t bits_of_float(float v)
     return bits;
 }
 
-/* The exponent is moved from bias 15 to 127 by an exact multiplication, which turns half subnormals into
- * normal floats; infinities and NaNs get the exponent that the multiplication cannot reach. */
+/* The exponent is moved from bias 15 to 127 by an exact multiplication, which turns half subnormals
+ * into normal floats; infinities and NaNs get the exponent that the multiplication cannot reach. */
 static float float_of_half(uint32_t half)
 {
     const uint32_t magnitude = (half & 0x7fffu) << 13;
@@ -59,11 +59,13 @@ static float float_of_half(uint32_t half)
     return float_of_bits(scaled | special | (half & 0x8000u) << 16);
 }
 
-/* Round to nearest even by hand: normal results add half an ulp and let the carry run into the exponent,
- * subnormal ones are rounded by the float adder itself (0.5 has the ulp of a half subnormal). */
+/* Round to nearest even by hand: normal results add half an ulp and let the carry run into the
+ * exponent, subnormal ones are rounded by the float adder itself (0.5 has the ulp of a half
+ * subnormal). */
 static uint32_t half_of_float(float v)
 {
-    const uint32_t bits = bits_of_float(v), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    const uint32_t bits = bits_of_float(v), sign = bits >> 16 & 0x8000u,
+                   magnitude = bits & 0x7fffffffu;
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
     const uint32_t small = bits_of_float(float_of_bits(magnitude) + 0.5f) - 0x3f000000u;
     const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;

@@ -51,7 +51,8 @@ int dtype_parse(enum dtype *out, const char *name) MUST_USE;
 int dtype_to_float(float *out, enum dtype dtype, const void *in, size_t n) MUST_USE;
 /* -1 for what is not a signed or unsigned integer of up to 64 bits; U64 wraps. */
 int dtype_to_int64(int64_t *out, enum dtype dtype, const void *in, size_t n) MUST_USE;
-/* -1 for what is not F32, F16 or BF16.  Round to nearest even; too large becomes infinity, NaN stays NaN. */
+/* -1 for what is not F32, F16 or BF16.  Round to nearest even; too large becomes infinity, NaN
+ * stays NaN. */
 int dtype_from_float(void *out, enum dtype dtype, const float *in, size_t n) MUST_USE;
 
 #endif

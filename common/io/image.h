@@ -1,5 +1,6 @@
 /* A picture as the outside sees it: 8-bit RGB, rows from the top, no padding.
- * Models work on [H,W,3] float in [-1,1] (the engine's NHWC layout); this is the door between the two. */
+ * Models work on [H,W,3] float in [-1,1] (the engine's NHWC layout); this is the door between the
+ * two. */
 #ifndef DAGLINE_IO_IMAGE_H
 #define DAGLINE_IO_IMAGE_H
 

@@ -50,7 +50,8 @@ int jpeg_encode(uint8_t **bytes, size_t *size, const struct image *image, int qu
     jpeg->image_height = (JDIMENSION)image->height;
     jpeg->input_components = 3;
     jpeg->in_color_space = JCS_RGB;
-    jpeg_set_defaults(jpeg); /* 4:2:0, islow, standard Huffman tables: PIL's defaults are libjpeg's */
+    jpeg_set_defaults(
+        jpeg); /* 4:2:0, islow, standard Huffman tables: PIL's defaults are libjpeg's */
     jpeg_set_quality(jpeg, quality, TRUE);
     jpeg_start_compress(jpeg, TRUE);
     while (jpeg->next_scanline < jpeg->image_height) {

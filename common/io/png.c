@@ -1,5 +1,6 @@
 #include "io/png.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <png.h>
@@ -9,7 +10,8 @@
 
 #define TEXT_BYTES_MAX 65536u
 
-/* What libpng's callbacks see: the bytes on either side, and where to leave the reason of a failure. */
+/* What libpng's callbacks see: the bytes on either side, and where to leave the reason of a
+ * failure. */
 struct stream {
     uint8_t *out;
     size_t out_used, out_cap;
@@ -158,7 +160,8 @@ int png_decode(struct image *image, const uint8_t *bytes, size_t size, struct er
     png_set_chunk_cache_max(png, 128);
     png_set_chunk_malloc_max(png, 1u << 20);
     png_read_info(png, info);
-    const png_uint_32 width = png_get_image_width(png, info), height = png_get_image_height(png, info);
+    const png_uint_32 width = png_get_image_width(png, info),
+                      height = png_get_image_height(png, info);
     if ((uint64_t)width * height > IMAGE_PIXELS_MAX)
         png_error(png, "more pixels than are decoded");
     ask_for_rgb8(png, info);
@@ -178,5 +181,16 @@ out:
     mem_free(decoded->rgb);
     mem_free(decoded);
     png_destroy_read_struct(png != NULL ? &png : NULL, info != NULL ? &info : NULL, NULL);
+    return rc;
+}
+
+int png_write(const char *path, const struct image *image, const char *parameters, struct err *e)
+{
+    uint8_t *bytes;
+    size_t size;
+    if (png_encode(&bytes, &size, image, parameters, e) < 0)
+        return -1;
+    const int rc = file_replace(path, bytes, size, 0644, e);
+    mem_free(bytes);
     return rc;
 }

@@ -14,16 +14,17 @@
 #define METADATA_KEY "__metadata__"
 
 struct safetensors {
-    char *what;                           /* path, for messages */
+    char *what; /* path, for messages */
     struct file_map maps[SAFETENSORS_SHARDS_MAX];
     size_t n_maps;
-    struct safetensors_tensor *tensors;   /* sorted by name; the names are ours */
+    struct safetensors_tensor *tensors; /* sorted by name; the names are ours */
     size_t count, capacity;
-    char **metadata;                      /* key, value, key, value ... of the first shard */
+    char **metadata; /* key, value, key, value ... of the first shard */
     size_t n_metadata;
 };
 
-/* ---- one entry of the header ------------------------------------------------------------------------ */
+/* ---- one entry of the header
+ * ------------------------------------------------------------------------ */
 
 /* shape x dtype in bytes; -1 where it overflows or does not end on a byte. */
 static int measure(struct safetensors_tensor *t)
@@ -58,7 +59,8 @@ static int parse_entry(struct safetensors_tensor *t, size_t *begin, const struct
     if (measure(t) < 0)
         return err_set(e, ERR_INVALID, "has a shape whose size in bytes cannot be represented");
     if (n_offsets != 2 || offsets[1] < offsets[0] || (uint64_t)offsets[1] > data_bytes)
-        return err_set(e, ERR_INVALID, "has data_offsets outside the %zu bytes of data", data_bytes);
+        return err_set(e, ERR_INVALID, "has data_offsets outside the %zu bytes of data",
+                       data_bytes);
     if ((uint64_t)(offsets[1] - offsets[0]) != t->bytes) {
         char text[SAFETENSORS_SHAPE_TEXT_MAX];
         return err_set(e, ERR_INVALID, "is %s, %zu bytes, but its data_offsets span %lld",
@@ -91,7 +93,8 @@ static int parse_metadata(struct safetensors *f, const struct json *metadata, st
     if (keep)
         f->metadata = mem_new(2 * json_count(metadata), sizeof *f->metadata);
     for (void *c = NULL; json_next(metadata, &c, &key, &value);) {
-        if (json_as_string(value, METADATA_KEY " value", SAFETENSORS_HEADER_BYTES_MAX, &text, e) < 0)
+        if (json_as_string(value, METADATA_KEY " value", SAFETENSORS_HEADER_BYTES_MAX, &text, e) <
+            0)
             return -1;
         if (keep) {
             f->metadata[f->n_metadata++] = mem_strdup(key);
@@ -126,7 +129,8 @@ static int parse_entries(struct safetensors *f, const struct json *header, const
     return 0;
 }
 
-/* ---- the rules over all entries ---------------------------------------------------------------------- */
+/* ---- the rules over all entries
+ * ---------------------------------------------------------------------- */
 
 static int by_place(const void *a, const void *b)
 {
@@ -152,7 +156,8 @@ static int check_cover(struct safetensors_tensor *tensors, size_t count, const u
     for (size_t i = 0; i < count; i++) {
         const uint8_t *begin = tensors[i].data;
         if (begin != at)
-            return err_set(e, ERR_INVALID, "tensor %s begins at byte %zu of the data, expected %zu: %s",
+            return err_set(e, ERR_INVALID,
+                           "tensor %s begins at byte %zu of the data, expected %zu: %s",
                            tensors[i].name, (size_t)(begin - data), (size_t)(at - data),
                            begin > at ? "a hole" : "an overlap");
         at += tensors[i].bytes;
@@ -186,14 +191,16 @@ static int add_file(struct safetensors *f, const uint8_t *bytes, size_t size, st
         return err_set(e, ERR_INVALID, "the header's length is given as %llu, at most %u are read",
                        (unsigned long long)n, SAFETENSORS_HEADER_BYTES_MAX);
     if (n > size - 8)
-        return err_set(e, ERR_INVALID,
-                       "the header's length is given as %llu, but the file has %zu bytes: cut short",
-                       (unsigned long long)n, size);
+        return err_set(
+            e, ERR_INVALID,
+            "the header's length is given as %llu, but the file has %zu bytes: cut short",
+            (unsigned long long)n, size);
     if (n == 0 || bytes[8] != '{')
         return err_set(e, ERR_INVALID, "the header does not begin with '{'");
     const uint8_t *data = bytes + 8 + n;
     const size_t data_bytes = size - 8 - (size_t)n, first = f->count;
-    if (json_parse(&header, (const char *)bytes + 8, (size_t)n, SAFETENSORS_HEADER_BYTES_MAX, e) < 0)
+    if (json_parse(&header, (const char *)bytes + 8, (size_t)n, SAFETENSORS_HEADER_BYTES_MAX, e) <
+        0)
         return err_wrap(e, "header");
     int rc = parse_entries(f, header, data, data_bytes, e);
     json_free(header);
@@ -204,7 +211,8 @@ static int add_file(struct safetensors *f, const uint8_t *bytes, size_t size, st
     return rc;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------- */
+/* ---- opening
+ * ---------------------------------------------------------------------------------------- */
 
 static struct safetensors *new_file(const char *what)
 {
@@ -232,7 +240,8 @@ static int add_shard_name(const char **shards, size_t *count, const char *name, 
         if (strcmp(shards[i], name) == 0)
             return 0;
     if (strchr(name, '/') != NULL)
-        return err_set(e, ERR_INVALID, "shard '%.200s' is not a file of the index's own folder", name);
+        return err_set(e, ERR_INVALID, "shard '%.200s' is not a file of the index's own folder",
+                       name);
     if (*count == SAFETENSORS_SHARDS_MAX)
         return err_set(e, ERR_INVALID, "more than %d shards", SAFETENSORS_SHARDS_MAX);
     shards[(*count)++] = name;
@@ -259,7 +268,8 @@ static int open_shards(struct safetensors *f, const struct json *weight_map, con
         return -1;
     for (void *c = NULL; json_next(weight_map, &c, &tensor, &value);)
         if (safetensors_find(f, tensor) == NULL)
-            return err_set(e, ERR_INVALID, "weight_map names tensor %s, which no shard has", tensor);
+            return err_set(e, ERR_INVALID, "weight_map names tensor %s, which no shard has",
+                           tensor);
     return 0;
 }
 
@@ -335,7 +345,8 @@ void safetensors_close(struct safetensors *f)
     mem_free(f);
 }
 
-/* ---- asking ----------------------------------------------------------------------------------------- */
+/* ---- asking
+ * ----------------------------------------------------------------------------------------- */
 
 size_t safetensors_count(const struct safetensors *f)
 {
@@ -402,7 +413,8 @@ int safetensors_load(const struct safetensors *f, const char *name, const int64_
     const struct safetensors_tensor *t = safetensors_find(f, name);
     if (t == NULL)
         return err_set(e, ERR_NOT_FOUND, "%s has no tensor %s", f->what, name);
-    if (t->rank != rank || (rank > 0 && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0)) {
+    if (t->rank != rank ||
+        (rank > 0 && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0)) {
         char got[SAFETENSORS_SHAPE_TEXT_MAX], want[SAFETENSORS_SHAPE_TEXT_MAX];
         print_shape(want, sizeof want, shape, rank);
         return err_set(e, ERR_SHAPE, "%s: tensor %s is %s, expected %s", f->what, name,

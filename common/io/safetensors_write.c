@@ -37,10 +37,11 @@ static int sink_put(struct sink *s, const void *bytes, size_t n, struct err *e)
     return 0;
 }
 
-/* ---- the order, the sizes, the header ------------------------------------------------------------ */
+/* ---- the order, the sizes, the header
+ * ------------------------------------------------------------ */
 
-/* Wide elements first, so that everything stays aligned; then by name, so that bytes are a function of
- * the contents. */
+/* Wide elements first, so that everything stays aligned; then by name, so that bytes are a function
+ * of the contents. */
 static int by_width_then_name(const void *a, const void *b)
 {
     const struct safetensors_item *x = *(const struct safetensors_item *const *)a;
@@ -77,8 +78,10 @@ static int check_item(const struct safetensors_item *item, struct err *e)
     assert(item->rank >= 0 && item->rank <= SAFETENSORS_RANK_MAX);
     assert(item->dtype == DTYPE_F32 || item->dtype == DTYPE_F16 || item->dtype == DTYPE_BF16);
     const size_t length = strlen(item->name), n = item_elements(item);
-    if (length == 0 || length > SAFETENSORS_NAME_BYTES_MAX || strcmp(item->name, "__metadata__") == 0)
-        return err_set(e, ERR_INVALID, "safetensors: '%.80s' cannot be a tensor's name", item->name);
+    if (length == 0 || length > SAFETENSORS_NAME_BYTES_MAX ||
+        strcmp(item->name, "__metadata__") == 0)
+        return err_set(e, ERR_INVALID, "safetensors: '%.80s' cannot be a tensor's name",
+                       item->name);
     for (size_t i = 0; item->dtype == DTYPE_F16 && i < n; i++)
         if (isfinite(item->data[i]) && fabsf(item->data[i]) >= 65520.0f)
             return err_set(e, ERR_INVALID,
@@ -171,7 +174,8 @@ static int layout_init(struct layout *l, const struct safetensors_item *items, s
     return 0;
 }
 
-/* ---- the bytes ---------------------------------------------------------------------------------- */
+/* ---- the bytes ----------------------------------------------------------------------------------
+ */
 
 static int put_item(struct sink *s, const struct safetensors_item *item, struct err *e)
 {

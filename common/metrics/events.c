@@ -22,7 +22,8 @@ struct events {
     char path[FILE_PATH_BYTES_MAX];
 };
 
-/* ---- protobuf wire form --------------------------------------------------------------------------- */
+/* ---- protobuf wire form
+ * --------------------------------------------------------------------------- */
 
 enum wire_type { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
@@ -86,7 +87,8 @@ static void put_packed(struct buf *b, unsigned field, const double *v, size_t n)
         put_double_bits(b, v[i]);
 }
 
-/* ---- records -------------------------------------------------------------------------------------- */
+/* ---- records
+ * -------------------------------------------------------------------------------------- */
 
 uint32_t events_masked_crc(const void *bytes, size_t n)
 {
@@ -181,7 +183,8 @@ int events_image(struct events *w, const char *tag, int64_t step, const uint8_t 
     return rc;
 }
 
-/* The finite part of v, in equal buckets; limits are the right edges, the last one is the maximum. */
+/* The finite part of v, in equal buckets; limits are the right edges, the last one is the maximum.
+ */
 struct histogram {
     double min, max, sum, sum_squares, limits[EVENTS_BUCKETS], counts[EVENTS_BUCKETS];
     size_t num;
@@ -232,7 +235,8 @@ int events_histogram(struct events *w, const char *tag, int64_t step, const doub
     return rc;
 }
 
-/* ---- the file ------------------------------------------------------------------------------------- */
+/* ---- the file
+ * ------------------------------------------------------------------------------------- */
 
 static int create_file(struct events *w, const char *folder, struct err *e)
 {

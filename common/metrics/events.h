@@ -1,8 +1,10 @@
-/* TensorBoard event files: scalars, pictures and histograms that `tensorboard --logdir` shows as they come.
+/* TensorBoard event files: scalars, pictures and histograms that `tensorboard --logdir` shows as
+ * they come.
  *
- * A record is u64 length | masked crc32c of it | message | masked crc32c of the message; the messages are
- * tensorflow.Event in protobuf wire form, of which three kinds are written (event.proto, summary.proto).
- * Each record goes out with one write, so that a crash loses at most what was not yet written, never the file.
+ * A record is u64 length | masked crc32c of it | message | masked crc32c of the message; the
+ * messages are tensorflow.Event in protobuf wire form, of which three kinds are written
+ * (event.proto, summary.proto). Each record goes out with one write, so that a crash loses at most
+ * what was not yet written, never the file.
  *
  * One folder per run: TensorBoard names a curve by its folder.  A tag is "reward/mean".
  * Thread rule: a writer belongs to one thread. */
@@ -21,8 +23,9 @@
 
 struct events;
 
-/* Starts a new file <folder>/events.out.tfevents.<seconds>.<host>.<pid>.<n>, making the folder where it is
- * missing.  clock (NULL: the system's) must outlive the writer; its wall time stamps the records. */
+/* Starts a new file <folder>/events.out.tfevents.<seconds>.<host>.<pid>.<n>, making the folder
+ * where it is missing.  clock (NULL: the system's) must outlive the writer; its wall time stamps
+ * the records. */
 int events_open(struct events **out, const char *folder, const struct clock *clock,
                 struct err *e) MUST_USE;
 /* Accepts NULL. */

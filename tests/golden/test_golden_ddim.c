@@ -1,6 +1,6 @@
 /* The sampling chain against diffusers' DDIMScheduler: a whole chain for eta 0 and eta 1 in
- * tests/golden/tiny-sd/reference.safetensors.  Everything here is element by element, so the layout of the
- * tensors (NCHW) does not matter. */
+ * tests/golden/tiny-sd/reference.safetensors.  Everything here is element by element, so the layout
+ * of the tensors (NCHW) does not matter. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "diffusion/step.h"
@@ -81,7 +81,8 @@ START_TEST(schedule_and_timesteps_agree)
     /* the small end matters most and is the worst rounded in float32 */
     ck_assert(fabs(s.abar[999] / (double)abar[999] - 1.0) < 2e-5);
     ck_assert_int_eq(schedule_timesteps(&s, STEPS, timesteps, NULL), 0);
-    ck_assert_int_eq(safetensors_to_int64(safetensors_find(f, "ddim.timesteps"), want_steps, NULL), 0);
+    ck_assert_int_eq(safetensors_to_int64(safetensors_find(f, "ddim.timesteps"), want_steps, NULL),
+                     0);
     for (int k = 0; k < STEPS; k++)
         ck_assert_int_eq(timesteps[k], want_steps[k]);
     mem_free(abar);
@@ -98,7 +99,8 @@ static void chain_agrees(double eta, const char *chain)
     struct err e;
     model_schedule(&s);
     ck_assert_msg(schedule_plan(kernels, &s, &o, &e) == 0, "%s", e.text);
-    float *x = load(f, chain, ".x", (STEPS + 1) * BATCH * N), *sigma = load(f, chain, ".sigma", STEPS),
+    float *x = load(f, chain, ".x", (STEPS + 1) * BATCH * N),
+          *sigma = load(f, chain, ".sigma", STEPS),
           *out = load(f, chain, ".model_output", STEPS * BATCH * N),
           *noise = load(f, chain, ".noise", STEPS * BATCH * N),
           *x0 = load(f, chain, ".pred_x0", STEPS * BATCH * N),
@@ -123,9 +125,10 @@ static void chain_agrees(double eta, const char *chain)
             compare("x", k, got, x + i + BATCH * N, 2e-5);
             if (!at->stochastic)
                 continue;
-            const double lp = step_log_pf(at, x_t, o_t, x_s, N), want = (double)log_prob[k * BATCH + b];
-            ck_assert_msg(fabs(lp - want) < 1e-4 * fmax(100.0, fabs(want)), "log_prob %d: %.9g want %.9g",
-                          k, lp, want);
+            const double lp = step_log_pf(at, x_t, o_t, x_s, N),
+                         want = (double)log_prob[k * BATCH + b];
+            ck_assert_msg(fabs(lp - want) < 1e-4 * fmax(100.0, fabs(want)),
+                          "log_prob %d: %.9g want %.9g", k, lp, want);
         }
     }
     float *all[] = {x, sigma, out, noise, x0, mean, log_prob};

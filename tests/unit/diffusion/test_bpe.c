@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-/* The definition: find the pair of lowest rank, merge all of its occurrences from the left, repeat. */
+/* The definition: find the pair of lowest rank, merge all of its occurrences from the left, repeat.
+ */
 static size_t slow(const int32_t (*merges)[3], size_t n_merges, int32_t *ids, size_t n)
 {
     for (size_t rank = 0; rank < n_merges;) {
@@ -24,7 +25,8 @@ static size_t slow(const int32_t (*merges)[3], size_t n_merges, int32_t *ids, si
     return n;
 }
 
-static const int32_t MERGES[][3] = {{0, 1, 4}, {1, 1, 5}, {4, 2, 6}, {2, 0, 7}, {6, 6, 8}, {5, 5, 9}, {7, 4, 10}, {0, 0, 11}};
+static const int32_t MERGES[][3] = {{0, 1, 4}, {1, 1, 5}, {4, 2, 6},  {2, 0, 7},
+                                    {6, 6, 8}, {5, 5, 9}, {7, 4, 10}, {0, 0, 11}};
 #define N_MERGES (sizeof MERGES / sizeof *MERGES)
 
 static struct bpe table(void)
@@ -46,7 +48,8 @@ START_TEST(every_short_word_merges_as_the_definition_says)
                 fast[i] = want[i] = word >> (2 * i) & 3;
             const size_t n = bpe_apply(&b, fast, (size_t)length);
             ck_assert_uint_eq(n, slow(MERGES, N_MERGES, want, (size_t)length));
-            ck_assert_msg(memcmp(fast, want, n * sizeof *fast) == 0, "word %x of length %d", word, length);
+            ck_assert_msg(memcmp(fast, want, n * sizeof *fast) == 0, "word %x of length %d", word,
+                          length);
         }
     bpe_done(&b);
 }

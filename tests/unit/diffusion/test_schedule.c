@@ -44,8 +44,8 @@ START_TEST(stable_diffusions_alphas_are_the_known_ones)
                 {961, .0072817271}, {981, .0057755001}, {999, .0046600985}};
     const struct schedule s = schedule_of(sd_config());
     for (size_t i = 0; i < COUNT(want); i++)
-        ck_assert_msg(fabs(s.abar[want[i].t] / want[i].abar - 1.0) < 1e-6, "abar[%d] = %.10g want %.10g",
-                      want[i].t, s.abar[want[i].t], want[i].abar);
+        ck_assert_msg(fabs(s.abar[want[i].t] / want[i].abar - 1.0) < 1e-6,
+                      "abar[%d] = %.10g want %.10g", want[i].t, s.abar[want[i].t], want[i].abar);
 }
 END_TEST
 
@@ -86,8 +86,8 @@ START_TEST(timesteps_follow_each_spacing)
         enum timestep_spacing spacing;
         int steps, offset, first, second, last;
     } cases[] = {
-        {SPACING_LEADING, 50, 1, 981, 961, 1},  {SPACING_LEADING, 20, 1, 951, 901, 1},
-        {SPACING_LEADING, 10, 0, 900, 800, 0},  {SPACING_TRAILING, 50, 1, 999, 979, 19},
+        {SPACING_LEADING, 50, 1, 981, 961, 1},   {SPACING_LEADING, 20, 1, 951, 901, 1},
+        {SPACING_LEADING, 10, 0, 900, 800, 0},   {SPACING_TRAILING, 50, 1, 999, 979, 19},
         {SPACING_TRAILING, 3, 1, 999, 666, 332}, {SPACING_LINSPACE, 50, 1, 999, 979, 0},
         {SPACING_LINSPACE, 4, 1, 999, 666, 0},
     };
@@ -125,9 +125,10 @@ START_TEST(fifty_steps_have_the_known_variances_and_score_weights)
     static const struct {
         int t;
         double sigma, weight, rho;
-    } want[] = {{981, .4544633, .513, .9985}, {501, .2948, .377, .962}, {481, .2876853, -1, -1},
-                {201, .1849, .432, .877},     {101, .1428, .571, .774}, {61, .1194, .757, .650},
-                {41, .0999, 1.017, .501},     {21, .0394795, 3.275, .087}, {1, .0206483, 1.003, .499}};
+    } want[] = {
+        {981, .4544633, .513, .9985}, {501, .2948, .377, .962},    {481, .2876853, -1, -1},
+        {201, .1849, .432, .877},     {101, .1428, .571, .774},    {61, .1194, .757, .650},
+        {41, .0999, 1.017, .501},     {21, .0394795, 3.275, .087}, {1, .0206483, 1.003, .499}};
     const struct schedule s = schedule_of(sd_config());
     struct transition_kernel k[50];
     struct err e;
@@ -165,18 +166,21 @@ START_TEST(c_eps_matches_the_three_worked_values)
 {
     static const double etas[] = {0.0, 0.5, 1.0}, want[] = {-0.266081, -0.309115, -0.459409};
     const double half_pi = 1.5707963267948966;
-    const double abar_t = pow(cos(half_pi * 0.6 * 0.9999), 2), abar_s = pow(cos(half_pi * 0.5 * 0.9999), 2);
+    const double abar_t = pow(cos(half_pi * 0.6 * 0.9999), 2),
+                 abar_s = pow(cos(half_pi * 0.5 * 0.9999), 2);
     for (size_t i = 0; i < COUNT(etas); i++) {
         const struct plan_options o = {.eta = etas[i]};
         struct transition_kernel k;
         struct err e;
-        ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_s, PREDICTION_EPSILON, &o, 0, &e), 0);
+        ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_s, PREDICTION_EPSILON, &o, 0, &e),
+                         0);
         near("c_eps", k.mean_out, want[i], 1e-6);
     }
     /* at eta 1 it is DDPM's: -(1-a)/sqrt(a(1-abar_t)), with mean gain 1/sqrt(a) */
     const struct plan_options o = {.eta = 1.0};
     struct transition_kernel k;
-    ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_s, PREDICTION_EPSILON, &o, 0, NULL), 0);
+    ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_s, PREDICTION_EPSILON, &o, 0, NULL),
+                     0);
     const double a = abar_t / abar_s;
     near("ddpm c_eps", k.mean_out, -(1 - a) / sqrt(a * (1 - abar_t)), 1e-12);
     near("ddpm gain", k.mean_x, 1 / sqrt(a), 1e-12);
@@ -196,8 +200,7 @@ START_TEST(every_prediction_type_gives_the_same_mean_for_the_same_picture)
     const struct plan_options o = {.eta = 0.6};
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct transition_kernel k;
-        ck_assert_int_eq(
-            transition_kernel_init(&k, abar_t, abar_s, cases[i].type, &o, 0, NULL), 0);
+        ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_s, cases[i].type, &o, 0, NULL), 0);
         near("x0", k.x0_x * x_t + k.x0_out * cases[i].out, x0, 1e-12);
         near("mean", k.mean_x * x_t + k.mean_out * cases[i].out,
              sqrt(abar_s) * x0 + sqrt(1 - abar_s - k.var) * eps, 1e-12);
@@ -220,10 +223,12 @@ START_TEST(variance_modes_change_the_variance_and_keep_the_mean)
         {{.eta = 1, .variance = VARIANCE_CUSTOM}, 0.123, 0.123},
     };
     struct transition_kernel base, k;
-    ck_assert_int_eq(transition_kernel_init(&base, abar_t, abar_s, PREDICTION_EPSILON, &cases[0].o, 0, NULL), 0);
+    ck_assert_int_eq(
+        transition_kernel_init(&base, abar_t, abar_s, PREDICTION_EPSILON, &cases[0].o, 0, NULL), 0);
     for (size_t i = 0; i < COUNT(cases); i++) {
         ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_s, PREDICTION_EPSILON, &cases[i].o,
-                                                cases[i].custom, NULL), 0);
+                                                cases[i].custom, NULL),
+                         0);
         near("var", k.var, cases[i].var, 1e-12);
         near("mean_out", k.mean_out, base.mean_out, 1e-15);
         near("q_var", k.q_var, q, 1e-15);
@@ -323,11 +328,13 @@ START_TEST(absent_keys_take_the_defaults_of_their_class)
 {
     struct schedule_config c;
     struct err e;
-    ck_assert_msg(parse(&c, "{\"_class_name\":\"DDIMScheduler\",\"trained_betas\":null}", &e) == 0, "%s",
-                  e.text);
-    ck_assert(c.set_alpha_to_one && c.clip_sample && c.steps_offset == 0 && c.num_train_timesteps == 1000);
+    ck_assert_msg(parse(&c, "{\"_class_name\":\"DDIMScheduler\",\"trained_betas\":null}", &e) == 0,
+                  "%s", e.text);
+    ck_assert(c.set_alpha_to_one && c.clip_sample && c.steps_offset == 0 &&
+              c.num_train_timesteps == 1000);
     ck_assert(c.beta_schedule == BETA_LINEAR && c.beta_start == 0.0001 && c.beta_end == 0.02);
-    ck_assert_int_eq(parse(&c, "{\"_class_name\":\"PNDMScheduler\",\"skip_prk_steps\":true}", &e), 0);
+    ck_assert_int_eq(parse(&c, "{\"_class_name\":\"PNDMScheduler\",\"skip_prk_steps\":true}", &e),
+                     0);
     ck_assert(!c.set_alpha_to_one);
 }
 END_TEST
@@ -336,15 +343,17 @@ START_TEST(stable_diffusions_file_parses)
 {
     struct schedule_config c, want = sd_config();
     struct err e;
-    ck_assert_msg(parse(&c,
-                        "{\"_class_name\":\"PNDMScheduler\",\"_diffusers_version\":\"0.6.0\","
-                        "\"beta_end\":0.012,\"beta_schedule\":\"scaled_linear\",\"beta_start\":0.00085,"
-                        "\"num_train_timesteps\":1000,\"set_alpha_to_one\":false,\"skip_prk_steps\":true,"
-                        "\"steps_offset\":1,\"trained_betas\":null,\"clip_sample\":false}",
-                        &e) == 0,
-                  "%s", e.text);
+    ck_assert_msg(
+        parse(&c,
+              "{\"_class_name\":\"PNDMScheduler\",\"_diffusers_version\":\"0.6.0\","
+              "\"beta_end\":0.012,\"beta_schedule\":\"scaled_linear\",\"beta_start\":0.00085,"
+              "\"num_train_timesteps\":1000,\"set_alpha_to_one\":false,\"skip_prk_steps\":true,"
+              "\"steps_offset\":1,\"trained_betas\":null,\"clip_sample\":false}",
+              &e) == 0,
+        "%s", e.text);
     ck_assert(c.beta_schedule == want.beta_schedule && c.beta_start == want.beta_start &&
-              c.beta_end == want.beta_end && c.steps_offset == 1 && !c.clip_sample && !c.set_alpha_to_one);
+              c.beta_end == want.beta_end && c.steps_offset == 1 && !c.clip_sample &&
+              !c.set_alpha_to_one);
 }
 END_TEST
 
@@ -369,7 +378,8 @@ START_TEST(what_is_not_implemented_is_refused_by_field_and_value)
         struct schedule_config c;
         struct err e;
         ck_assert_int_eq(parse(&c, cases[i].json, &e), -1);
-        ck_assert_msg(strstr(e.text, cases[i].words[0]) != NULL && strstr(e.text, cases[i].words[1]) != NULL,
+        ck_assert_msg(strstr(e.text, cases[i].words[0]) != NULL &&
+                          strstr(e.text, cases[i].words[1]) != NULL,
                       "case %zu: %s", i, e.text);
     }
 }

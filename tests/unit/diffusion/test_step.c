@@ -33,7 +33,8 @@ START_TEST(density_of_a_sample_is_that_of_its_noise)
     step_sample(x_s, &k, X_T, OUT, NOISE, N);
     double want = 0.0;
     for (int i = 0; i < N; i++)
-        want += -0.5 * (double)NOISE[i] * (double)NOISE[i] - 0.5 * log(2 * 3.14159265358979323846 * k.var);
+        want += -0.5 * (double)NOISE[i] * (double)NOISE[i] -
+                0.5 * log(2 * 3.14159265358979323846 * k.var);
     near("log p_F", step_log_pf(&k, X_T, OUT, x_s, N), want, 1e-5);
 }
 END_TEST
@@ -53,7 +54,8 @@ END_TEST
 
 START_TEST(backward_is_the_derivative_of_the_density)
 {
-    static const enum prediction_type types[] = {PREDICTION_EPSILON, PREDICTION_V, PREDICTION_SAMPLE};
+    static const enum prediction_type types[] = {PREDICTION_EPSILON, PREDICTION_V,
+                                                 PREDICTION_SAMPLE};
     for (size_t p = 0; p < sizeof types / sizeof *types; p++) {
         const struct transition_kernel k = kernel_of(0.3, 0.4, types[p], ETA_1);
         real x_s[N], d_out[N];
@@ -67,9 +69,9 @@ START_TEST(backward_is_the_derivative_of_the_density)
                 up[j] = OUT[j] + (j == i ? h : 0);
                 down[j] = OUT[j] - (j == i ? h : 0);
             }
-            const double want = 3.0 *
-                                (step_log_pf(&k, X_T, up, x_s, N) - step_log_pf(&k, X_T, down, x_s, N)) /
-                                ((double)up[i] - (double)down[i]);
+            const double want =
+                3.0 * (step_log_pf(&k, X_T, up, x_s, N) - step_log_pf(&k, X_T, down, x_s, N)) /
+                ((double)up[i] - (double)down[i]);
             near("d log p_F/d out", (double)d_out[i], want, 1e-5);
         }
     }
@@ -124,7 +126,8 @@ START_TEST(guidance_and_its_cotangents_are_each_others_transpose)
     step_guide_backward(d_u, d_c, NOISE, w, N);
     double forward = 0.0, backward = 0.0;
     for (int i = 0; i < N; i++) {
-        near("guided", (double)out[i], (double)X_T[i] + w * ((double)OUT[i] - (double)X_T[i]), 1e-6);
+        near("guided", (double)out[i], (double)X_T[i] + w * ((double)OUT[i] - (double)X_T[i]),
+             1e-6);
         forward += (double)out[i] * (double)NOISE[i];
         backward += (double)d_u[i] * (double)X_T[i] + (double)d_c[i] * (double)OUT[i];
     }
@@ -143,8 +146,8 @@ START_TEST(scales_are_one_over_n_and_its_root)
 }
 END_TEST
 
-/* Data N(m, s2): with the exact score and the exact variance, detailed balance holds for any pair of
- * states, however unlikely: log F_t + log p_F = log F_s + log q. */
+/* Data N(m, s2): with the exact score and the exact variance, detailed balance holds for any pair
+ * of states, however unlikely: log F_t + log p_F = log F_s + log q. */
 START_TEST(detailed_balance_is_exact_for_gaussian_data)
 {
     static const struct {
@@ -154,12 +157,14 @@ START_TEST(detailed_balance_is_exact_for_gaussian_data)
     for (size_t c = 0; c < sizeof data / sizeof *data; c++)
         for (int t = 10; t > 1; t--) {
             const double m = data[c].m, s2 = data[c].s2;
-            const double at = pow(cos(half_pi * t / 10 * .9999), 2), as = pow(cos(half_pi * (t - 1) / 10 * .9999), 2);
+            const double at = pow(cos(half_pi * t / 10 * .9999), 2),
+                         as = pow(cos(half_pi * (t - 1) / 10 * .9999), 2);
             const double vt = at * s2 + 1 - at, vs = as * s2 + 1 - as;
             const struct plan_options o = {.eta = 1, .variance = VARIANCE_CUSTOM};
             struct transition_kernel k;
             ck_assert_int_eq(transition_kernel_init(&k, at, as, PREDICTION_EPSILON, &o,
-                                                    (1 - at / as) * vs / vt, NULL), 0);
+                                                    (1 - at / as) * vs / vt, NULL),
+                             0);
             double flow = 0.0;
             real out[N];
             for (int i = 0; i < N; i++) {
@@ -167,7 +172,8 @@ START_TEST(detailed_balance_is_exact_for_gaussian_data)
                 flow += -pow((double)X_T[i] - sqrt(at) * m, 2) / (2 * vt) - 0.5 * log(vt);
                 flow -= -pow((double)NOISE[i] - sqrt(as) * m, 2) / (2 * vs) - 0.5 * log(vs);
             }
-            const double delta = flow + step_log_pf(&k, X_T, out, NOISE, N) - step_log_q(&k, X_T, NOISE, N);
+            const double delta =
+                flow + step_log_pf(&k, X_T, out, NOISE, N) - step_log_q(&k, X_T, NOISE, N);
             /* out is rounded to real: 1e-11 in double, the score's rounding in float */
             const double tolerance = sizeof(real) == sizeof(double) ? 1e-11 : 1e-4;
             ck_assert_msg(fabs(delta) < tolerance, "data %zu, t %d: delta %g", c, t, delta);

@@ -31,7 +31,8 @@ static const char *ids_of(const struct tokenizer *t, const char *text)
     ck_assert_msg(tokenizer_pieces(t, text, ids, COUNT(ids), &count, &e) == 0, "%s", e.text);
     printed[0] = 0;
     for (size_t i = 0; i < count && i < COUNT(ids); i++)
-        used += (size_t)snprintf(printed + used, sizeof printed - used, i == 0 ? "%d" : " %d", ids[i]);
+        used +=
+            (size_t)snprintf(printed + used, sizeof printed - used, i == 0 ? "%d" : " %d", ids[i]);
     return printed;
 }
 
@@ -40,7 +41,8 @@ START_TEST(ids_are_those_of_openais_tokenizer)
     struct tokenizer *t = tiny();
     struct json *cases;
     struct err e;
-    ck_assert_msg(json_read_file(&cases, FOLDER "tokenizer_cases.json", 1 << 20, &e) == 0, "%s", e.text);
+    ck_assert_msg(json_read_file(&cases, FOLDER "tokenizer_cases.json", 1 << 20, &e) == 0, "%s",
+                  e.text);
     ck_assert_uint_gt(json_count(cases), 20);
     for (size_t c = 0; c < json_count(cases); c++) {
         const char *text;
@@ -48,11 +50,14 @@ START_TEST(ids_are_those_of_openais_tokenizer)
         int32_t got[256];
         size_t n_want, n_got;
         ck_assert_int_eq(json_get_string(json_at(cases, c), "text", 4096, &text, &e), 0);
-        ck_assert_int_eq(json_get_ints(json_at(cases, c), "ids", 0, 612, want, 256, &n_want, &e), 0);
+        ck_assert_int_eq(json_get_ints(json_at(cases, c), "ids", 0, 612, want, 256, &n_want, &e),
+                         0);
         ck_assert_int_eq(tokenizer_pieces(t, text, got, 256, &n_got, &e), 0);
-        ck_assert_msg(n_got == n_want, "'%s': %zu ids, want %zu (%s)", text, n_got, n_want, ids_of(t, text));
+        ck_assert_msg(n_got == n_want, "'%s': %zu ids, want %zu (%s)", text, n_got, n_want,
+                      ids_of(t, text));
         for (size_t i = 0; i < n_got; i++)
-            ck_assert_msg(got[i] == want[i], "'%s': id %zu is %d, want %d", text, i, got[i], (int)want[i]);
+            ck_assert_msg(got[i] == want[i], "'%s': id %zu is %d, want %d", text, i, got[i],
+                          (int)want[i]);
     }
     json_free(cases);
     tokenizer_close(t);
@@ -63,12 +68,15 @@ END_TEST
 START_TEST(cleaning_makes_these_texts_equal)
 {
     static const char *const pairs[][2] = {
-        {"cafe\xcc\x81", "caf\xc3\xa9"},                    /* decomposed, composed */
-        {"\xc3\x89TOILE", "\xc3\xa9toile"},                 /* upper case beyond ASCII */
-        {"\xc4\xb0", "i\xcc\x87"},                          /* the one letter whose lower case is two */
-        {"a\xc2\xa0" "b\xe3\x80\x80" "c", "a b c"},         /* no-break and ideographic blanks */
+        {"cafe\xcc\x81", "caf\xc3\xa9"},    /* decomposed, composed */
+        {"\xc3\x89TOILE", "\xc3\xa9toile"}, /* upper case beyond ASCII */
+        {"\xc4\xb0", "i\xcc\x87"},          /* the one letter whose lower case is two */
+        {"a\xc2\xa0"
+         "b\xe3\x80\x80"
+         "c",
+         "a b c"}, /* no-break and ideographic blanks */
         {"  a \n\t b  ", "a b"},
-        {"a &amp;amp; b", "a & b"},                         /* resolved twice */
+        {"a &amp;amp; b", "a & b"}, /* resolved twice */
         {"&#97;&#x62;", "ab"},
         {"<|StartOfText|>", "<|startoftext|>"},
     };
@@ -85,10 +93,13 @@ END_TEST
 
 START_TEST(what_is_no_entity_stays_as_it_is)
 {
-    static const char *const texts[] = {"&", "&;", "&#;", "&#x;", "&#0;", "&#55296;", "&#1114112;", "&#99999999999;", "&unknown;", "&am"};
+    static const char *const texts[] = {"&",         "&;",       "&#;",        "&#x;",
+                                        "&#0;",      "&#55296;", "&#1114112;", "&#99999999999;",
+                                        "&unknown;", "&am"};
     struct tokenizer *t = tiny();
     for (size_t i = 0; i < COUNT(texts); i++)
-        ck_assert_msg(strncmp(ids_of(t, texts[i]), "5", 1) == 0 || strncmp(ids_of(t, texts[i]), "261", 3) == 0,
+        ck_assert_msg(strncmp(ids_of(t, texts[i]), "5", 1) == 0 ||
+                          strncmp(ids_of(t, texts[i]), "261", 3) == 0,
                       "%s does not begin with the ampersand: %s", texts[i], ids_of(t, texts[i]));
     tokenizer_close(t);
 }
@@ -102,7 +113,8 @@ START_TEST(encoding_frames_and_pads)
     ck_assert_int_eq(tokenizer_length(t), 16);
     ck_assert_int_eq(tokenizer_vocab_size(t), 613);
     ck_assert_int_eq(tokenizer_encode(t, "a red circle", ids, 16, &truncated, NULL), 0);
-    static const int32_t want[16] = {BOS, 320, 594, 559, EOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS};
+    static const int32_t want[16] = {BOS, 320, 594, 559, EOS, EOS, EOS, EOS,
+                                     EOS, EOS, EOS, EOS, EOS, EOS, EOS, EOS};
     ck_assert(!truncated && memcmp(ids, want, sizeof want) == 0);
     tokenizer_close(t);
 }
@@ -119,7 +131,8 @@ START_TEST(a_long_text_is_cut_and_the_cut_is_told)
     for (size_t i = 0; i < COUNT(cases); i++) {
         int32_t ids[5];
         bool truncated;
-        ck_assert_int_eq(tokenizer_encode(t, cases[i].text, ids, cases[i].length, &truncated, NULL), 0);
+        ck_assert_int_eq(tokenizer_encode(t, cases[i].text, ids, cases[i].length, &truncated, NULL),
+                         0);
         ck_assert_msg(truncated == cases[i].truncated, "case %zu", i);
         ck_assert(ids[0] == BOS && ids[cases[i].length - 1] == EOS);
     }
@@ -166,7 +179,8 @@ START_TEST(the_padding_of_special_tokens_map_wins)
     put("vocab.json", VOCAB);
     put("merges.txt", "#version: 0.2\na b</w>\n");
     put("tokenizer_config.json", "{\"model_max_length\":1e30,\"pad_token\":\"<|endoftext|>\"}");
-    put("special_tokens_map.json", "{\"pad_token\":{\"content\":\"!\"},\"bos_token\":\"<|startoftext|>\"}");
+    put("special_tokens_map.json",
+        "{\"pad_token\":{\"content\":\"!\"},\"bos_token\":\"<|startoftext|>\"}");
     ck_assert_msg(tokenizer_open(&t, folder, &e) == 0, "%s", e.text);
     ck_assert_int_eq(tokenizer_length(t), 77);
     ck_assert_int_eq(tokenizer_encode(t, "AB z", ids, 6, NULL, &e), 0);
@@ -185,7 +199,8 @@ START_TEST(tokenizer_json_alone_will_do)
         struct tokenizer *t;
         char text[512];
         struct err e;
-        snprintf(text, sizeof text, "{\"model\":{\"type\":\"BPE\",\"vocab\":" VOCAB ",\"merges\":%s}}", merges[i]);
+        snprintf(text, sizeof text,
+                 "{\"model\":{\"type\":\"BPE\",\"vocab\":" VOCAB ",\"merges\":%s}}", merges[i]);
         put("tokenizer.json", text);
         ck_assert_msg(tokenizer_open(&t, folder, &e) == 0, "%s", e.text);
         ck_assert_str_eq(ids_of(t, "ab"), "3");
@@ -225,7 +240,8 @@ START_TEST(broken_folders_are_refused)
 }
 END_TEST
 
-SUITE("diffusion/tokenizer", 20, ids_are_those_of_openais_tokenizer, cleaning_makes_these_texts_equal,
-      what_is_no_entity_stays_as_it_is, encoding_frames_and_pads,
+SUITE("diffusion/tokenizer", 20, ids_are_those_of_openais_tokenizer,
+      cleaning_makes_these_texts_equal, what_is_no_entity_stays_as_it_is, encoding_frames_and_pads,
       a_long_text_is_cut_and_the_cut_is_told, texts_that_cannot_be_encoded_are_refused,
-      the_padding_of_special_tokens_map_wins, tokenizer_json_alone_will_do, broken_folders_are_refused)
+      the_padding_of_special_tokens_map_wins, tokenizer_json_alone_will_do,
+      broken_folders_are_refused)

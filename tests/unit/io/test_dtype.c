@@ -25,8 +25,8 @@ START_TEST(known_halves_read_right)
     static const struct {
         uint16_t bits;
         double want;
-    } cases[] = {{0x0000, 0},       {0x0001, 0x1p-24}, {0x03ff, 1023 * 0x1p-24}, {0x0400, 0x1p-14},
-                 {0x3c00, 1},       {0xc000, -2},      {0x3555, 0.333251953125}, {0x7bff, 65504},
+    } cases[] = {{0x0000, 0},        {0x0001, 0x1p-24}, {0x03ff, 1023 * 0x1p-24}, {0x0400, 0x1p-14},
+                 {0x3c00, 1},        {0xc000, -2},      {0x3555, 0.333251953125}, {0x7bff, 65504},
                  {0xfc00, -INFINITY}};
     for (size_t i = 0; i < COUNT(cases); i++)
         ck_assert_msg((double)half(cases[i].bits) == cases[i].want, "%04x: %g", cases[i].bits,
@@ -47,7 +47,8 @@ START_TEST(every_16_bit_pattern_survives_the_round_trip)
             float again;
             ck_assert_int_eq(dtype_to_float(&again, types[d], &out, 1), 0);
             if (isnan(v))
-                ck_assert_msg(isnan(again), "%s %04x: NaN became %04x", dtype_name(types[d]), in, out);
+                ck_assert_msg(isnan(again), "%s %04x: NaN became %04x", dtype_name(types[d]), in,
+                              out);
             else
                 ck_assert_msg(in == out, "%s %04x became %04x", dtype_name(types[d]), in, out);
         }
@@ -73,8 +74,8 @@ END_TEST
 
 START_TEST(bfloat16_rounds_to_nearest_even)
 {
-    ck_assert_int_eq(to(DTYPE_BF16, 1.00390625f), 0x3f80);      /* tie, down to even */
-    ck_assert_int_eq(to(DTYPE_BF16, 1.01171875f), 0x3f82);      /* tie, up to even */
+    ck_assert_int_eq(to(DTYPE_BF16, 1.00390625f), 0x3f80); /* tie, down to even */
+    ck_assert_int_eq(to(DTYPE_BF16, 1.01171875f), 0x3f82); /* tie, up to even */
     ck_assert_int_eq(to(DTYPE_BF16, nextafterf(1.00390625f, 2)), 0x3f81);
     ck_assert_int_eq(to(DTYPE_BF16, 3.4e38f), 0x7f80);
     ck_assert_int_eq(to(DTYPE_BF16, -(float)INFINITY), 0xff80);

@@ -49,7 +49,9 @@ START_TEST(legal_files_open)
         {"{\"a\":" T("F32", "[2]", 0, 8) "}", 8},
         {"{\"b\":" T("F32", "[1]", 4, 8) ",\"a\":" T("F16", "[2]", 0, 4) "}", 8},
         {"{\"scalar\":" T("F64", "[]", 0, 8) "}", 8},
-        {"{\"none\":" T("F32", "[0,5]", 0, 0) ",\"a\":" T("U8", "[3]", 0, 3) ",\"z\":" T("I8", "[0]", 3, 3) "}", 3},
+        {"{\"none\":" T("F32", "[0,5]", 0, 0) ",\"a\":" T("U8", "[3]", 0,
+                                                          3) ",\"z\":" T("I8", "[0]", 3, 3) "}",
+         3},
         {"{\"nibbles\":" T("F4", "[2,3]", 0, 3) "}", 3},
         {"{\"a\":" T("F32", "[1,1,1,1,1,1,1,1]", 0, 4) "}", 4},
     };
@@ -121,7 +123,8 @@ START_TEST(lengths_that_lie_are_refused)
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct safetensors *f;
         struct err e;
-        ck_assert_int_eq(safetensors_open_memory(&f, cases[i].bytes, cases[i].size, "memory", &e), -1);
+        ck_assert_int_eq(safetensors_open_memory(&f, cases[i].bytes, cases[i].size, "memory", &e),
+                         -1);
         ck_assert_int_eq(e.code, ERR_INVALID);
     }
 }
@@ -142,7 +145,8 @@ static struct safetensors *encoded(uint8_t **bytes, size_t *size)
 {
     struct err e;
     struct safetensors *f;
-    ck_assert_msg(safetensors_encode(bytes, size, ITEMS, COUNT(ITEMS), META, 2, &e) == 0, "%s", e.text);
+    ck_assert_msg(safetensors_encode(bytes, size, ITEMS, COUNT(ITEMS), META, 2, &e) == 0, "%s",
+                  e.text);
     ck_assert_msg(safetensors_open_memory(&f, *bytes, *size, "memory", &e) == 0, "%s", e.text);
     return f;
 }
@@ -189,7 +193,8 @@ START_TEST(the_layout_is_wide_first_aligned_and_a_function_of_the_contents)
     struct safetensors_item reversed[COUNT(ITEMS)];
     for (size_t i = 0; i < COUNT(ITEMS); i++)
         reversed[i] = ITEMS[COUNT(ITEMS) - 1 - i];
-    ck_assert_int_eq(safetensors_encode(&again, &size_again, reversed, COUNT(ITEMS), META, 2, NULL), 0);
+    ck_assert_int_eq(safetensors_encode(&again, &size_again, reversed, COUNT(ITEMS), META, 2, NULL),
+                     0);
     ck_assert(size == size_again && memcmp(bytes, again, size) == 0);
     mem_free(bytes);
     mem_free(again);
@@ -222,7 +227,8 @@ START_TEST(unwritable_items_are_refused)
     const struct safetensors_item overflow = {.name = "w", .dtype = DTYPE_F16, .data = &large};
     const struct safetensors_item twice[] = {{.name = "w", .dtype = DTYPE_F32, .data = &large},
                                              {.name = "w", .dtype = DTYPE_F32, .data = &large}};
-    const struct safetensors_item reserved = {.name = "__metadata__", .dtype = DTYPE_F32, .data = &large};
+    const struct safetensors_item reserved = {
+        .name = "__metadata__", .dtype = DTYPE_F32, .data = &large};
     const struct safetensors_item fine = {.name = "w", .dtype = DTYPE_F16, .data = &infinite};
     uint8_t *bytes;
     size_t size;
@@ -253,9 +259,11 @@ START_TEST(a_file_on_disk_has_the_bytes_of_the_memory_form)
     struct err e;
     ck_assert_ptr_nonnull(mkdtemp(folder));
     safetensors_close(encoded(&bytes, &size));
-    ck_assert_msg(safetensors_write(in_folder("a.safetensors"), ITEMS, COUNT(ITEMS), META, 2, &e) == 0,
+    ck_assert_msg(safetensors_write(in_folder("a.safetensors"), ITEMS, COUNT(ITEMS), META, 2, &e) ==
+                      0,
                   "%s", e.text);
-    ck_assert_int_eq(file_read_all(in_folder("a.safetensors"), 1 << 20, &file, &file_size_bytes, &e), 0);
+    ck_assert_int_eq(
+        file_read_all(in_folder("a.safetensors"), 1 << 20, &file, &file_size_bytes, &e), 0);
     ck_assert(size == file_size_bytes && memcmp(bytes, file, size) == 0);
     struct safetensors *f;
     ck_assert_int_eq(safetensors_open(&f, in_folder("a.safetensors"), &e), 0);
@@ -279,7 +287,8 @@ START_TEST(shards_open_as_one_file)
         {"{\"weight_map\":{\"half\":\"1.safetensors\"}}", 0},
         {"{\"weight_map\":{\"half\":\"1.safetensors\",\"ghost\":\"2.safetensors\"}}", -1},
         {"{\"weight_map\":{\"half\":\"1.safetensors\",\"brain\":\"3.safetensors\"}}", -1},
-        {"{\"weight_map\":{\"half\":\"1.safetensors\",\"x\":\"copy.safetensors\"}}", -1}, /* half twice */
+        {"{\"weight_map\":{\"half\":\"1.safetensors\",\"x\":\"copy.safetensors\"}}",
+         -1}, /* half twice */
         {"{\"weight_map\":{\"half\":\"../1.safetensors\"}}", -1},
         {"{\"weight_map\":{\"half\":7}}", -1},
         {"{\"weights\":{}}", -1},
@@ -288,7 +297,8 @@ START_TEST(shards_open_as_one_file)
     ck_assert_ptr_nonnull(mkdtemp(folder));
     ck_assert_int_eq(safetensors_write(in_folder("1.safetensors"), &ITEMS[0], 1, NULL, 0, &e), 0);
     ck_assert_int_eq(safetensors_write(in_folder("2.safetensors"), &ITEMS[2], 1, NULL, 0, &e), 0);
-    ck_assert_int_eq(safetensors_write(in_folder("copy.safetensors"), &ITEMS[0], 1, NULL, 0, &e), 0);
+    ck_assert_int_eq(safetensors_write(in_folder("copy.safetensors"), &ITEMS[0], 1, NULL, 0, &e),
+                     0);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct safetensors *f;
         const char *path = in_folder("model.safetensors.index.json");

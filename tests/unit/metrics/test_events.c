@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- reading back: records, then protobuf fields ---------------------------------------------------- */
+/* ---- reading back: records, then protobuf fields
+ * ---------------------------------------------------- */
 
 struct field {
     unsigned number, type;
@@ -117,7 +118,8 @@ static void done(struct events *w, struct log *l)
     ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 
-/* ---- claims --------------------------------------------------------------------------------------- */
+/* ---- claims
+ * --------------------------------------------------------------------------------------- */
 
 START_TEST(masked_checksums_are_the_known_ones)
 {
@@ -148,7 +150,8 @@ START_TEST(a_scalar_reads_back_as_soon_as_it_is_written)
     ck_assert_int_eq(events_scalar(w, "reward/mean", 1234567, -0.75, NULL), 0);
     struct log l = reread(w);
     next(&l);
-    const struct field m = next(&l), summary = find(m.bytes, m.n, 5), value = find(summary.bytes, summary.n, 1);
+    const struct field m = next(&l), summary = find(m.bytes, m.n, 5),
+                       value = find(summary.bytes, summary.n, 1);
     ck_assert_uint_eq(find(m.bytes, m.n, 2).bits, 1234567);
     const struct field tag = find(value.bytes, value.n, 1), scalar = find(value.bytes, value.n, 2);
     ck_assert(tag.n == 11 && memcmp(tag.bytes, "reward/mean", 11) == 0);
@@ -170,7 +173,8 @@ START_TEST(a_picture_carries_its_size_and_bytes)
     ck_assert_int_eq(events_image(w, "samples", 3, png, sizeof png, 640, 480, NULL), 0);
     struct log l = reread(w);
     next(&l);
-    const struct field m = next(&l), summary = find(m.bytes, m.n, 5), value = find(summary.bytes, summary.n, 1);
+    const struct field m = next(&l), summary = find(m.bytes, m.n, 5),
+                       value = find(summary.bytes, summary.n, 1);
     const struct field image = find(value.bytes, value.n, 4), bytes = find(image.bytes, image.n, 4);
     ck_assert_uint_eq(find(image.bytes, image.n, 1).bits, 480);
     ck_assert_uint_eq(find(image.bytes, image.n, 2).bits, 640);
@@ -192,7 +196,8 @@ START_TEST(a_histogram_counts_what_is_finite)
     ck_assert_int_eq(events_histogram(w, "delta", 1, v, 103, NULL), 0);
     struct log l = reread(w);
     next(&l);
-    const struct field m = next(&l), summary = find(m.bytes, m.n, 5), value = find(summary.bytes, summary.n, 1);
+    const struct field m = next(&l), summary = find(m.bytes, m.n, 5),
+                       value = find(summary.bytes, summary.n, 1);
     const struct field h = find(value.bytes, value.n, 5);
     const struct field limits = find(h.bytes, h.n, 6), counts = find(h.bytes, h.n, 7);
     ck_assert(as_double(find(h.bytes, h.n, 1).bits) == 0.0);
