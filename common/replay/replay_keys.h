@@ -1,29 +1,30 @@
 /* Every key that Dagline keeps in Redis: one table.  All keys start with "dagline:{RUN}:" (the
  * braces keep one run in one slot of a cluster); ID is the trajectory's 32 hex digits, STEP a
- * decimal number.
- *
- *   name        suffix     type     what                                            lifetime
- *   EPOCH       epoch      string   32 random hex digits of this data set           until Redis is
- * emptied FENCE       fence      string   highest trainer token seen                      the run
- *   VERSION     version    string   newest policy version told by the trainer       the run
- *   SEQ         seq        string   insertion counter (may have gaps)               the run
- *   NEED        need       string   inserts after which a waiting batch fills       the run,
- * overwritten STATS       stats      hash     counters; field `bytes` = payload held now      the
- * run ITEM        i:ID       hash     crc bytes version slot counter uses             with the item
- *   META        m:ID       string   stored form without latents (replay_codec.h)    with the item
- *   LATENTS     x:ID       string   float32 [states][H,W,C], little-endian          with the item
- *   BY_INSERT   z:insert   zset     every item by insertion                         with the item
- *   BY_VERSION  z:version  zset     every item by policy version                    with the item
- *   READY       z:ready    zset     items that may still be handed out, by insertion   until used
- * up or too old BY_DELTA    z:delta    zset     the same items by |delta| (+inf: never trained)
- * until used up or too old BY_REWARD   z:reward   zset     the same items by reward until used up
- * or too old BATCH       b:STEP     list     ids of one batch in order                       until
- * its step is committed BATCHES     z:batches  zset     logged steps until committed PINS z:pins
- * zset     ids that logged batches name, by newest step    until committed TOMB        t:ID string
- * crc of an item that is gone                     REPLAY_TOMBSTONE_VERSIONS TOMBS       z:tombs
- * zset     tombstones by policy version                    REPLAY_TOMBSTONE_VERSIONS
- *
- * Nothing has a TTL: Redis expiry follows the wall clock, and a clock that jumps would open the
+ * decimal number. */
+/* clang-format off */
+/*   name        suffix     type    what                                        lifetime
+ *   EPOCH       epoch      string  32 random hex digits of this data set       until Redis is emptied
+ *   FENCE       fence      string  highest trainer token seen                  the run
+ *   VERSION     version    string  newest policy version told by the trainer   the run
+ *   SEQ         seq        string  insertion counter (may have gaps)           the run
+ *   NEED        need       string  inserts after which a waiting batch fills   until it is filled
+ *   STATS       stats      hash    counters; `bytes` = payload held now        the run
+ *   ITEM        i:ID       hash    crc bytes version slot counter uses         with the item
+ *   META        m:ID       string  stored form but latents (replay_codec.h)    with the item
+ *   LATENTS     x:ID       string  float32 [states][H,W,C], little-endian      with the item
+ *   BY_INSERT   z:insert   zset    every item by insertion                     with the item
+ *   BY_VERSION  z:version  zset    every item by policy version                with the item
+ *   READY       z:ready    zset    what may still be handed out, by insertion  until used up, too old
+ *   BY_DELTA    z:delta    zset    the same by |delta| (+inf: never trained)   until used up, too old
+ *   BY_REWARD   z:reward   zset    the same by reward                          until used up, too old
+ *   BATCH       b:STEP     list    ids of one batch in order                   until its step is committed
+ *   BATCHES     z:batches  zset    logged steps                                until committed
+ *   PINS        z:pins     zset    ids that logged batches name, by last step  until committed
+ *   TOMB        t:ID       string  crc of an item that is gone                 REPLAY_TOMBSTONE_VERSIONS
+ *   TOMBS       z:tombs    zset    tombstones by policy version                REPLAY_TOMBSTONE_VERSIONS
+ */
+/* clang-format on */
+/* Nothing has a TTL: Redis expiry follows the wall clock, and a clock that jumps would open the
  * window in which an item could be stored twice.  Tombstones are dropped by policy version instead,
  * and an item whose policy is older than they reach is refused (REPLAY_TOO_OLD), so the window
  * never opens. */
