@@ -2,19 +2,22 @@
 
 #include "nn/simd_vec.h"
 
-#define SQRT_HALF ((real)0.70710678118654752440)
+#define SQRT_HALF_LOG2_E ((real)0.84932180028801904272) /* sqrt(log2(e) / 2) */
 #define INVERSE_SQRT_2PI ((real)0.39894228040143267794)
 #define QUICK ((real)1.702)
 
-/* Phi(x), the normal distribution function, and its density. */
-SIMD_INLINE vr normal_cdf(vr x)
+/* gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|): one tail serves both signs. */
+SIMD_INLINE vr gelu(vr x, vr tail)
 {
-    return v_fma(v_erf(x * SQRT_HALF), v_set1((real)0.5), v_set1((real)0.5));
+    return v_fma(-v_abs(x), tail, v_max(v_set1(0), x));
 }
 
-SIMD_INLINE vr normal_density(vr x)
+/* Phi(x) + x phi(x), phi the normal density exp(-x^2 / 2) / sqrt(2 pi). */
+SIMD_INLINE vr gelu_slope(vr x, vr tail)
 {
-    return v_exp(x * x * (real)-0.5) * INVERSE_SQRT_2PI;
+    const vr t = x * SQRT_HALF_LOG2_E;
+    const vr density = v_exp2(-(t * t)) * INVERSE_SQRT_2PI;
+    return v_fma(x, density, v_select(x < (real)0, tail, (real)1 - tail));
 }
 
 SIMD_INLINE vr value_of(vr x, const enum act kind)
@@ -23,11 +26,11 @@ SIMD_INLINE vr value_of(vr x, const enum act kind)
     case ACT_NONE:
         return x;
     case ACT_SILU:
-        return x * v_sigmoid(x);
+        return v_gate(x, x);
     case ACT_GELU:
-        return x * normal_cdf(x);
+        return gelu(x, v_normal_tail(v_abs(x)));
     case ACT_QUICK_GELU:
-        return x * v_sigmoid(x * QUICK);
+        return v_gate(x, x * QUICK);
     case ACT_LEAKY:
         return v_select(x > (real)0, x, x * (real)ACT_LEAKY_SLOPE);
     }
@@ -43,12 +46,12 @@ SIMD_INLINE vr slope_of(vr x, const enum act kind)
     case ACT_NONE:
         return one;
     case ACT_SILU:
-        s = v_sigmoid(x);
+        s = v_gate(one, x);
         return v_fma(x * s, one - s, s);
     case ACT_GELU:
-        return v_fma(x, normal_density(x), normal_cdf(x));
+        return gelu_slope(x, v_normal_tail(v_abs(x)));
     case ACT_QUICK_GELU:
-        s = v_sigmoid(x * QUICK);
+        s = v_gate(one, x * QUICK);
         return v_fma(x * s * QUICK, one - s, s);
     case ACT_LEAKY:
         return v_select(x > (real)0, one, v_set1((real)ACT_LEAKY_SLOPE));
@@ -131,9 +134,9 @@ void SIMD(act_geglu_backward)(real *d_x, const real *d_y, const real *x, size_t 
             const vr value = whole ? v_load(x + f) : v_load_part(x + f, left);
             const vr gate = whole ? v_load(x + F + f) : v_load_part(x + F + f, left);
             const vr dy = whole ? v_load(d_y + f) : v_load_part(d_y + f, left);
-            const vr cdf = normal_cdf(gate);
-            vr d_value = dy * (gate * cdf);
-            vr d_gate = dy * value * v_fma(gate, normal_density(gate), cdf);
+            const vr tail = v_normal_tail(v_abs(gate));
+            vr d_value = dy * gelu(gate, tail);
+            vr d_gate = dy * value * gelu_slope(gate, tail);
             if (accumulate) {
                 d_value += whole ? v_load(d_x + f) : v_load_part(d_x + f, left);
                 d_gate += whole ? v_load(d_x + F + f) : v_load_part(d_x + F + f, left);

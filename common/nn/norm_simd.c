@@ -93,7 +93,7 @@ SIMD_INLINE void apply_block(real *y, const real *x, const real *m, const real *
         for (size_t v = 0; v < NV; v++) {
             const size_t at = row * C + v * SIMD_N, rest = left - v * SIMD_N;
             const vr z = v_fma(load_at(x + at, rest) - mean[v], scale[v], shift[v]);
-            store_at(y + at, silu ? z * v_sigmoid(z) : z, rest);
+            store_at(y + at, silu ? v_gate(z, z) : z, rest);
         }
 }
 
@@ -145,7 +145,7 @@ SIMD_INLINE void gather_backward_block(double *sum, double *dot, real *d_z, cons
                 if (silu) {
                     /* silu'(z) = sig (1 + z (1 - sig)) = sig + silu (1 - sig) */
                     const vr z = v_fma(xhat, gamma[v], beta[v]);
-                    const vr sig = v_sigmoid(z);
+                    const vr sig = v_gate(v_set1((real)1), z);
                     g *= v_fma(z * sig, 1.0f - sig, sig);
                     store_at(d_z + at, g, rest);
                 }

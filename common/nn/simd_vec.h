@@ -101,6 +101,11 @@ SIMD_INLINE vr v_select(vi mask, vr a, vr b)
     return (vr)((mask & (vi)a) | (~mask & (vi)b));
 }
 
+SIMD_INLINE vr v_abs(vr x)
+{
+    return (vr)((vi)x & ~(vi)v_set1((real)-0.0));
+}
+
 /* x > bound ? x : bound; a NaN in x stays.  (The x86 instruction returns its second operand on
  * NaN.) */
 SIMD_INLINE vr v_max(vr bound, vr x)
@@ -182,7 +187,13 @@ SIMD_LANES_OF(v_log, log(x))
 SIMD_LANES_OF(v_sigmoid, 1.0 / (1.0 + exp(-x)))
 SIMD_LANES_OF(v_tanh, tanh(x))
 SIMD_LANES_OF(v_erf, erf(x))
+SIMD_LANES_OF(v_normal_tail, 0.5 * erfc(x * 0.70710678118654752440))
 #undef SIMD_LANES_OF
+
+SIMD_INLINE vr v_gate(vr a, vr x)
+{
+    return a * v_sigmoid(x);
+}
 
 #else
 
@@ -241,29 +252,53 @@ SIMD_INLINE vr v_sigmoid(vr x)
     return v_divide(v_set1(1.0f), e + 1.0f);
 }
 
-/* 2^x; the form that softmax uses, one reduction step shorter than exp. */
+/* 2^x = 2^n 2^r, n = floor(x): exact reduction, so that it costs less than exp.  Softmax and the
+ * kernels use it. */
 SIMD_INLINE vr v_exp2(vr x)
 {
+#if defined __AVX512DQ__
+    /* The scaling takes the floor itself, and both instructions know the infinities. */
+    const vr n = x, r = (vr)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#else
     x = v_max(v_set1(-151.0f), v_min(v_set1(129.0f), x));
-    const vr n = v_nearest(x), r = x - n;
-    vr p = v_set1(1.545326241e-04f);
-    p = v_fma(p, r, v_set1(1.339097825e-03f));
-    p = v_fma(p, r, v_set1(9.618082371e-03f));
-    p = v_fma(p, r, v_set1(5.550356899e-02f));
-    p = v_fma(p, r, v_set1(2.402265076e-01f));
-    p = v_fma(p, r, v_set1(6.931471881e-01f));
+    const vr n = v_nearest(x - 0.5f), r = x - n; /* in [0, 1]: either end will do */
+#endif
+    vr p = v_set1(2.081791504e-04f);
+    p = v_fma(p, r, v_set1(1.269216607e-03f));
+    p = v_fma(p, r, v_set1(9.652195056e-03f));
+    p = v_fma(p, r, v_set1(5.549602356e-02f));
+    p = v_fma(p, r, v_set1(2.402272042e-01f));
+    p = v_fma(p, r, v_set1(6.931471709e-01f));
     return v_scale2(v_fma(p, r, v_set1(1.0f)), n);
+}
+
+/* a sigmoid(x) for the activations: exp(-x) as a power of 2, whose relative error grows as |x|
+ * 2^-24, which is what x's own rounding does to it. */
+SIMD_INLINE vr v_gate(vr a, vr x)
+{
+    const vr e = v_exp2(v_min(v_set1(126.0f), x * -0x1.715476p+0f));
+    return v_divide(a, e + 1.0f);
+}
+
+/* Phi(-t), the upper tail of the normal distribution, t >= 0, as 2^-(1 + t Q(t)): within 6e-8, and
+ * falling to 0. */
+SIMD_INLINE vr v_normal_tail(vr t)
+{
+    vr q = v_set1(7.027162649e-07f);
+    q = v_fma(q, t, v_set1(-1.261671850e-05f));
+    q = v_fma(q, t, v_set1(5.449877694e-05f));
+    q = v_fma(q, t, v_set1(4.619047846e-04f));
+    q = v_fma(q, t, v_set1(-7.489518989e-03f));
+    q = v_fma(q, t, v_set1(5.278439762e-02f));
+    q = v_fma(q, t, v_set1(4.591195225e-01f));
+    q = v_fma(q, t, v_set1(1.151113950e+00f));
+    return v_exp2(v_fma(-q, t, v_set1(-1.0f)));
 }
 
 SIMD_INLINE vr v_with_sign_of(vr magnitude, vr sign)
 {
     const vi bit = (vi)v_set1(-0.0f);
     return (vr)(((vi)magnitude & ~bit) | ((vi)sign & bit));
-}
-
-SIMD_INLINE vr v_abs(vr x)
-{
-    return (vr)((vi)x & ~(vi)v_set1(-0.0f));
 }
 
 /* Near 0 an odd polynomial; beyond, 1 - 2 / (exp(2|x|) + 1). */
