@@ -30,7 +30,7 @@ static void check_shape(struct conv2d_shape s)
     assert(s.pad == CONV2D_PAD_SAME || (s.H + s.K / 2 >= s.K && s.W + s.K / 2 >= s.K));
 }
 
-bool conv2d_can(struct conv2d_shape s, enum conv2d_pass pass, enum conv2d_algo algo)
+bool conv2d_can(struct conv2d_shape s, enum conv2d_algo algo)
 {
     check_shape(s);
     switch (algo) {
@@ -44,7 +44,7 @@ bool conv2d_can(struct conv2d_shape s, enum conv2d_pass pass, enum conv2d_algo a
         return s.K == 3 && s.stride == 1 && s.pad == CONV2D_PAD_SAME && winograd_best() != NULL;
 #endif
     case CONV2D_DNNL:
-        return conv2d_dnnl_can(s, pass);
+        return conv2d_dnnl_can(s);
     }
     return false;
 }
@@ -60,12 +60,30 @@ const char *conv2d_algo_name(enum conv2d_algo algo)
     return names[algo];
 }
 
+/* oneDNN's direct algorithm wins in two places.  Where Winograd has few tiles to spread the reading
+ * of U over, 36 numbers per pair of channels and all of them from main memory, it reads 9.  And at
+ * stride 2 it need not gather; but its gradient of the weights is summed a sample at a time, which
+ * only large pictures make worth while. */
+#define LARGE_FILTER_PAIRS 400000
+#define FEW_PIXELS 64
+#define LARGE_PICTURE_PIXELS 1024
+
+/* Not a function of s.B: the prepared weights serve plans of any batch, and a sample's result must
+ * not change with its batch. */
 enum conv2d_algo conv2d_choose(struct conv2d_shape s, enum conv2d_pass pass,
                                enum conv2d_backend backend)
 {
+    const bool gradient = pass == CONV2D_BACKWARD_WEIGHTS;
+    bool dnnl = s.K == 3 && conv2d_can(s, CONV2D_DNNL);
     if (backend == CONV2D_REFERENCE)
         return CONV2D_IM2COL_BLAS;
-    return conv2d_can(s, pass, CONV2D_WINOGRAD) ? CONV2D_WINOGRAD : CONV2D_IM2COL;
+    if (conv2d_can(s, CONV2D_WINOGRAD)) {
+        dnnl = dnnl && !gradient && s.H * s.W <= FEW_PIXELS && s.C * s.O >= LARGE_FILTER_PAIRS;
+        return dnnl ? CONV2D_DNNL : CONV2D_WINOGRAD;
+    }
+    dnnl = dnnl &&
+           (!gradient || conv2d_out_size(s, s.H) * conv2d_out_size(s, s.W) >= LARGE_PICTURE_PIXELS);
+    return dnnl ? CONV2D_DNNL : CONV2D_IM2COL;
 }
 
 int conv2d_plan_open_with(struct conv2d_plan *p, struct conv2d_shape s,
@@ -76,7 +94,7 @@ int conv2d_plan_open_with(struct conv2d_plan *p, struct conv2d_shape s,
         .shape = s, .Ho = conv2d_out_size(s, s.H), .Wo = conv2d_out_size(s, s.W)};
     bool dnnl = false;
     for (int pass = 0; pass < CONV2D_PASSES; pass++) {
-        assert(conv2d_can(s, (enum conv2d_pass)pass, algo[pass]));
+        assert(conv2d_can(s, algo[pass]));
         p->algo[pass] = algo[pass];
         dnnl = dnnl || algo[pass] == CONV2D_DNNL;
     }

@@ -67,12 +67,12 @@ struct conv2d_plan {
     struct conv2d_dnnl *dnnl; /* NULL where no pass uses it */
 };
 
-/* What CONV2D_FAST picks for one pass. */
+/* What a backend picks for one pass; does not depend on s.B. */
 enum conv2d_algo conv2d_choose(struct conv2d_shape s, enum conv2d_pass pass,
                                enum conv2d_backend backend);
 
-/* Whether an algorithm can serve a pass of this shape in this build on this processor. */
-bool conv2d_can(struct conv2d_shape s, enum conv2d_pass pass, enum conv2d_algo algo);
+/* Whether an algorithm can serve this shape in this build on this processor. */
+bool conv2d_can(struct conv2d_shape s, enum conv2d_algo algo);
 
 const char *conv2d_algo_name(enum conv2d_algo algo);
 

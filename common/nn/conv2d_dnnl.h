@@ -1,12 +1,14 @@
-/* Convolution by oneDNN: direct, NHWC, one sample at a time so that the batch may vary.  In a build
- * without oneDNN, and in double precision, conv2d_dnnl_can is false and the rest is never called.
- * Model code uses nn/conv2d.h.  Thread rule: the object is read-only once open. */
+/* Convolution by oneDNN: its direct algorithm over NHWC, a sample at a time, so that the batch may
+ * vary and a sample's result does not depend on it.  In a build without oneDNN, and in double
+ * precision, conv2d_dnnl_can is false and the rest is never called.  Model code uses nn/conv2d.h.
+ *
+ * oneDNN allocates small objects of its own in every call.  Thread rule: read-only once open. */
 #ifndef DAGLINE_NN_CONV2D_DNNL_H
 #define DAGLINE_NN_CONV2D_DNNL_H
 
 #include "nn/conv2d.h"
 
-bool conv2d_dnnl_can(struct conv2d_shape s, enum conv2d_pass pass);
+bool conv2d_dnnl_can(struct conv2d_shape s);
 
 /* Builds the primitives of the passes whose algo is CONV2D_DNNL. */
 int conv2d_dnnl_open(struct conv2d_dnnl **out, struct conv2d_shape s,
