@@ -113,8 +113,8 @@ static int begin(struct rollout *r, size_t i, uint32_t trainable, struct err *e)
     t->counter = q->counter + i;
     trajectory_id(t->id, run->run_id, t->slot, t->counter);
     const uint32_t group_size = run->group_size > 0 ? run->group_size : 1;
-    t->prompt_index = (uint32_t)prompts_choose(q->prompts->count, run->seed, t->slot, t->counter / group_size);
-    const struct prompt *prompt = &q->prompts->item[t->prompt_index];
+    t->prompt_index = (uint32_t)prompt_set_draw(q->prompts->count, run->seed, t->slot, t->counter / group_size);
+    const struct run_prompt *prompt = &q->prompts->item[t->prompt_index];
     t->prompt = mem_strdup(prompt->text);
     t->metadata = mem_strdup(prompt->metadata);
     memcpy(t->tag, prompt->tag, strlen(prompt->tag) + 1);

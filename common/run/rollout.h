@@ -11,7 +11,7 @@
 #include "diffusion/pipeline.h"
 #include "diffusion/schedule.h"
 #include "rollout/trajectory.h"
-#include "run/prompts.h"
+#include "run/prompt_set.h"
 #include "wire/codec.h"
 
 #include <stddef.h>
@@ -20,7 +20,7 @@
 struct rollout_request {
     const struct run_spec *run;
     const struct transition_kernel *kernels; /* [run->steps] */
-    const struct prompts *prompts;
+    const struct prompt_set *prompts;
     const struct policy_ref *policy;         /* what the pipeline applies: stamped on every trajectory */
     uint32_t slot;
     uint64_t counter;                        /* of the first; the others follow */

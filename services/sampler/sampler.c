@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "diffusion/pipeline.h"
-#include "run/prompts.h"
+#include "run/prompt_set.h"
 #include "run/rollout.h"
 #include "run/run_chain.h"
 #include "sampler/flight.h"
@@ -29,7 +29,7 @@ struct sampler {
     struct wire *scorer;
 
     struct run_spec run;
-    struct prompts prompts;
+    struct prompt_set prompts;
     struct pipeline *pipeline;
     struct transition_kernel *kernels; /* [run.steps] */
     uint32_t slot;
@@ -291,9 +291,9 @@ static int open_model(struct sampler *s, struct err *e)
     size_t n = 0;
     if (file_join(folder, s->o.cache, s->run.run_id, e) < 0 ||
         store_client_model_fetch(s->store, &s->run, folder, e) < 0 ||
-        store_client_blob_get(s->store, s->run.prompts_digest, PROMPTS_BYTES_MAX, &text, &n, e) < 0)
+        store_client_blob_get(s->store, s->run.prompts_digest, PROMPT_SET_BYTES_MAX, &text, &n, e) < 0)
         return err_wrap(e, "fetching the run");
-    const int parsed = prompts_parse(&s->prompts, (const char *)text, n, e);
+    const int parsed = prompt_set_parse(&s->prompts, (const char *)text, n, e);
     mem_free(text);
     const struct pipeline_options o = {.threads = s->o.threads};
     if (parsed < 0 || pipeline_open(&s->pipeline, folder, &o, e) < 0)
@@ -347,7 +347,7 @@ void sampler_close(struct sampler *s)
     flight_done(&s->flight);
     pipeline_close(s->pipeline);
     mem_free(s->kernels);
-    prompts_done(&s->prompts);
+    prompt_set_done(&s->prompts);
     run_spec_done(&s->run);
     mem_free(s);
 }

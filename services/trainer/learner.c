@@ -5,7 +5,7 @@
 #include "diffusion/logflow.h"
 #include "diffusion/step.h"
 #include "io/safetensors.h"
-#include "nn/adamw.h"
+#include "nn/optim.h"
 #include "nn/runner.h"
 #include "trainer/objective.h"
 
@@ -20,18 +20,11 @@
 #define FLOW_SEED 0x666c6f77u
 #define KL_STREAM 0x6b6c00u
 
-/* A set of parameters with its optimiser. */
-struct trained {
-    struct params *params; /* borrowed */
-    size_t count;          /* params_grad_count */
-    real *grads, *m, *v;   /* owned [count] */
-};
-
 struct learner {
     struct learner_options o;
     const struct pipeline_shape *shape;
     struct pipeline *pipeline;
-    struct trained policy, flow;
+    struct optim policy, flow;
     struct params *flow_params;
     struct logflow_config flow_config;
     struct logflow_shape flow_shape;
@@ -57,24 +50,6 @@ struct learner {
 };
 
 /* ---- life ---- */
-
-static int trained_open(struct trained *t, struct params *params, const char *what, struct err *e)
-{
-    t->params = params;
-    t->count = params_grad_count(params);
-    const size_t bytes = t->count * sizeof(real);
-    t->grads = mem_slab(bytes, what, e);
-    t->m = t->grads == NULL ? NULL : mem_slab(bytes, what, e);
-    t->v = t->m == NULL ? NULL : mem_slab(bytes, what, e);
-    return t->v == NULL ? -1 : 0;
-}
-
-static void trained_done(struct trained *t)
-{
-    mem_free(t->grads);
-    mem_free(t->m);
-    mem_free(t->v);
-}
 
 static int open_flow(struct learner *l, struct err *e)
 {
@@ -104,7 +79,7 @@ static int open_flow(struct learner *l, struct err *e)
                                                         .params = l->flow_params,
                                                         .build = logflow_build,
                                                         .arg = &l->flow_shape});
-    return trained_open(&l->flow, l->flow_params, "the flow network's optimiser", e);
+    return optim_open(&l->flow, l->flow_params, false, e);
 }
 
 int learner_open(struct learner **out, const struct learner_options *o, struct err *e)
@@ -118,7 +93,7 @@ int learner_open(struct learner **out, const struct learner_options *o, struct e
     l->shape = pipeline_shape(l->pipeline);
     if (l->o.scale == 0.0)
         l->o.scale = density_scale(DENSITY_MEAN, l->shape->latent_elements);
-    if (trained_open(&l->policy, pipeline_params(l->pipeline), "the policy's optimiser", e) < 0 ||
+    if (optim_open(&l->policy, pipeline_params(l->pipeline), false, e) < 0 ||
         open_flow(l, e) < 0)
         goto fail;
 
@@ -157,8 +132,8 @@ void learner_close(struct learner *l)
     if (l == NULL)
         return;
     runner_free(l->flow_runner);
-    trained_done(&l->flow);
-    trained_done(&l->policy);
+    optim_done(&l->flow);
+    optim_done(&l->policy);
     params_free(l->flow_params);
     pipeline_close(l->pipeline);
     mem_free(l->place);
@@ -406,40 +381,20 @@ static void describe_batch(const struct learner *l, struct trajectory *const *ba
     stats->spread = pairs > 0 ? distance / (double)pairs : (double)NAN;
 }
 
-#define RUNS_MAX 64
-
-/* The stretches of values that an optimiser walks, each with its gradient and state. */
-static size_t slices_of(const struct trained *t, struct adamw_slice slice[RUNS_MAX])
-{
-    struct param_run run;
-    size_t at = 0, n = 0;
-    while (params_next_run(t->params, &at, &run)) {
-        assert(n < RUNS_MAX);
-        slice[n++] = (struct adamw_slice){
-            run.value, t->grads + run.grad, t->m + run.grad, t->v + run.grad, run.count, false};
-    }
-    return n;
-}
-
 /* Both networks step, or neither does. */
 static int step_both(struct learner *l, struct learner_stats *stats, struct err *e)
 {
-    struct adamw_slice policy[RUNS_MAX], flow[RUNS_MAX];
-    const size_t n_policy = slices_of(&l->policy, policy), n_flow = slices_of(&l->flow, flow);
-    size_t bad;
-    if (adamw_grad_norm(&stats->grad_norm, &bad, policy, n_policy) < 0)
-        return err_set(e, ERR_NONFINITE, "the policy's gradient is not finite (loss %g)", stats->loss);
-    if (adamw_grad_norm(&stats->flow_grad_norm, &bad, flow, n_flow) < 0)
-        return err_set(e, ERR_NONFINITE, "the flow network's gradient is not finite (loss %g)", stats->loss);
+    if (optim_grad_norm(&l->policy, &stats->grad_norm, e) < 0 ||
+        optim_grad_norm(&l->flow, &stats->flow_grad_norm, e) < 0)
+        return -1;
     struct adamw_settings s = {.lr = l->o.lr,
                                .beta1 = l->o.beta1,
                                .beta2 = l->o.beta2,
                                .eps = l->o.eps,
                                .weight_decay = l->o.weight_decay};
-    adamw_step(policy, n_policy, &s, l->step + 1, adamw_clip_factor(stats->grad_norm, l->o.grad_norm_max));
+    optim_step(&l->policy, &s, l->step + 1, adamw_clip_factor(stats->grad_norm, l->o.grad_norm_max));
     s.lr = l->o.flow_lr;
-    adamw_step(flow, n_flow, &s, l->step + 1, adamw_clip_factor(stats->flow_grad_norm, l->o.grad_norm_max));
-    params_touch_all(l->flow.params);
+    optim_step(&l->flow, &s, l->step + 1, adamw_clip_factor(stats->flow_grad_norm, l->o.grad_norm_max));
     return pipeline_touch(l->pipeline, e);
 }
 
@@ -484,8 +439,8 @@ int learner_update(struct learner *l, struct trajectory *const *batch, size_t n,
     stats->beta = objective_beta(l->o.beta, l->o.beta_warmup, l->step, l->o.updates_total);
     const struct objective_settings objective = {
         .scale = l->o.scale, .beta = stats->beta, .delta_max = l->o.delta_max};
-    memset(l->policy.grads, 0, l->policy.count * sizeof(real));
-    memset(l->flow.grads, 0, l->flow.count * sizeof(real));
+    optim_zero_grads(&l->policy);
+    optim_zero_grads(&l->flow);
 
     for (size_t first = 0; first < n;) {
         size_t last = first, states = 0;

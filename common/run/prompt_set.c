@@ -1,4 +1,4 @@
-#include "run/prompts.h"
+#include "run/prompt_set.h"
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -10,13 +10,13 @@
 /* Streams of prompt draws; trajectories use 128-bit ids, which never collide with a small stream number. */
 #define PROMPT_STREAM 0x70726f6d70747300u
 
-static int parse_line(struct prompt *out, const char *line, size_t bytes, struct err *e)
+static int parse_line(struct run_prompt *out, const char *line, size_t bytes, struct err *e)
 {
     struct json *v = NULL;
     const char *text, *tag;
     const struct json *metadata;
     int rc = -1;
-    if (json_parse(&v, line, bytes, PROMPTS_LINE_BYTES_MAX, e) < 0 ||
+    if (json_parse(&v, line, bytes, PROMPT_SET_LINE_BYTES_MAX, e) < 0 ||
         json_get_string(v, "prompt", TRAJECTORY_PROMPT_BYTES_MAX - 1, &text, e) < 0 ||
         json_get_string_or(v, "tag", TRAJECTORY_TAG_BYTES_MAX - 1, "", &tag, e) < 0 ||
         json_get_object_or(v, "metadata", &metadata, e) < 0)
@@ -33,7 +33,7 @@ out:
     return rc;
 }
 
-int prompts_parse(struct prompts *out, const char *jsonl, size_t bytes, struct err *e)
+int prompt_set_parse(struct prompt_set *out, const char *jsonl, size_t bytes, struct err *e)
 {
     memset(out, 0, sizeof *out);
     size_t room = 0, number = 0;
@@ -46,11 +46,11 @@ int prompts_parse(struct prompts *out, const char *jsonl, size_t bytes, struct e
                 room = room == 0 ? 256 : 2 * room;
                 out->item = mem_grow(out->item, room, sizeof *out->item);
             }
-            out->item[out->count] = (struct prompt){0};
+            out->item[out->count] = (struct run_prompt){0};
             const int rc = parse_line(&out->item[out->count], at, length, e);
             out->count += out->item[out->count].text != NULL;
             if (rc < 0) {
-                prompts_done(out);
+                prompt_set_done(out);
                 return err_wrap(e, "prompts, line %zu", number);
             }
         }
@@ -66,7 +66,7 @@ static void drop(const char *text)
     mem_free((void *)(uintptr_t)text);
 }
 
-void prompts_done(struct prompts *p)
+void prompt_set_done(struct prompt_set *p)
 {
     for (size_t i = 0; i < p->count; i++) {
         drop(p->item[i].text);
@@ -77,7 +77,7 @@ void prompts_done(struct prompts *p)
     memset(p, 0, sizeof *p);
 }
 
-size_t prompts_choose(size_t count, uint64_t seed, uint32_t slot, uint64_t group)
+size_t prompt_set_draw(size_t count, uint64_t seed, uint32_t slot, uint64_t group)
 {
     struct rng g = rng_stream(seed ^ (group >> 32), PROMPT_STREAM + slot, (uint32_t)group);
     return (size_t)rng_below(&g, count);
