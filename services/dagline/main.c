@@ -1,5 +1,6 @@
 #include "dagline/cmd_bench.h"
 #include "dagline/cmd_parity.h"
+#include "dagline/cmd_pretrain.h"
 #include "dagline/cmd_world.h"
 
 #include "base/version.h"
@@ -16,6 +17,7 @@ struct verb {
 static const struct verb verbs[] = {
     {"bench", cmd_bench, "time a network on this machine"},
     {"parity", cmd_parity, "hold the engine against a folder of reference values"},
+    {"pretrain", cmd_pretrain, "train the embedded model from scratch"},
     {"world", cmd_world, "pictures, prompts and the judge of the embedded world"},
 };
 
