@@ -114,13 +114,13 @@ static void state_items(const struct stage *s, struct safetensors_item *item, ch
         const struct optim *o = &s->optim[k];
         struct param_run run;
         size_t at = 0;
-        const bool one = params_next_run(o->params, &at, &run) && run.count == o->count;
-        assert(one); /* a wholly trainable registry is one run */
+        const bool any = params_next_run(o->params, &at, &run);
+        assert(any && run.grad == 0); /* a wholly trainable registry is one run */
         real *const slab[] = {run.value, o->m, o->v, o->average};
         for (size_t j = 0; j < 4; j++, n++) {
             snprintf(name[n], sizeof name[n], "%zu.%s", k, slab_names[j]);
             item[n] = (struct safetensors_item){
-                .name = name[n], .dtype = DTYPE_F32, .rank = 1, .shape = {(int64_t)o->count}, .data = slab[j]};
+                .name = name[n], .dtype = DTYPE_F32, .rank = 1, .shape = {(int64_t)run.count}, .data = slab[j]};
         }
     }
     *count = n;
