@@ -63,17 +63,13 @@ static void check_shape(struct group_norm_shape s)
     assert(s.C > 0 && s.G > 0 && s.C % s.G == 0 && s.HW > 0);
 }
 
-/* The pivot of a group is the mean of its first pixel: any value near the data will do. */
+/* The pivot of a group is its first number: any value near the data will do. */
 static void set_pivot(real *pivot, const real *x, struct group_norm_shape s)
 {
     const size_t width = s.C / s.G;
-    for (size_t g = 0; g < s.G; g++) {
-        double total = 0.0;
+    for (size_t g = 0; g < s.G; g++)
         for (size_t c = 0; c < width; c++)
-            total += (double)x[g * width + c];
-        for (size_t c = 0; c < width; c++)
-            pivot[g * width + c] = (real)(total / (double)width);
-    }
+            pivot[g * width + c] = x[g * width];
 }
 
 /* Sums of one sample [HW,C] by channel, about the pivots. */
@@ -84,7 +80,7 @@ static void gather_sample(struct scratch w, const real *x, struct group_norm_sha
     const size_t run = run_rows(s.C);
     for (size_t row = 0; row < s.HW; row += run)
         SIMD_PICK(norm_gather)
-        (w.sum, w.square, x + row * s.C, w.row[0], smaller(run, s.HW - row), s.C);
+    (w.sum, w.square, x + row * s.C, w.row[0], smaller(run, s.HW - row), s.C);
 }
 
 void group_norm_forward(real *y, real *mean, real *rstd, const real *x, const real *gamma,
@@ -105,11 +101,12 @@ void group_norm_forward(real *y, real *mean, real *rstd, const real *x, const re
                 square += w.square[c];
             }
             const double off = sum * per_group;
-            const double var = fmax(square * per_group - off * off, 0.0);
+            const double spread = square * per_group - off * off;
+            const double var = spread < 0.0 ? 0.0 : spread; /* a NaN stays */
             const double m = (double)pivot[g * width] + off, r = 1.0 / sqrt(var + eps);
             for (size_t c = g * width; c < (g + 1) * width; c++) {
                 centre[c] = (real)m;
-                a[c] = (real)(r * (double)gamma[c]);
+                a[c] = (real)r * gamma[c];
             }
             if (mean != NULL)
                 mean[i * s.G + g] = (real)m;

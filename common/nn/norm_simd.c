@@ -12,8 +12,12 @@ SIMD_INLINE void add_lanes(double *total, vr x, size_t n)
 {
     real lane[SIMD_N];
     v_store(lane, x);
-    for (size_t i = 0; i < n; i++)
-        total[i] += (double)lane[i];
+    if (n == SIMD_N)
+        for (size_t i = 0; i < SIMD_N; i++)
+            total[i] += (double)lane[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            total[i] += (double)lane[i];
 }
 
 /* The last vector of a row whose C is no multiple of SIMD_N. */

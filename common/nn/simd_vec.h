@@ -36,6 +36,9 @@ typedef int64_t simd_int;
 typedef int32_t simd_int;
 #endif
 typedef simd_int vi __attribute__((vector_size(SIMD_BYTES)));
+#ifndef DAGLINE_REAL_DOUBLE
+typedef uint32_t vu __attribute__((vector_size(SIMD_BYTES)));
+#endif
 
 /* ---- moving data
  * --------------------------------------------------------------------------------- */
@@ -346,7 +349,8 @@ SIMD_INLINE vr v_log(vr x)
 {
     const vi tiny = x < 0x1p-126f;
     const vr y = v_select(tiny, x * 0x1p24f, x);
-    const vi bits = (vi)y + (0x3f800000 - 0x3f3504f3);
+    /* unsigned, since the bits of a NaN overflow */
+    const vi bits = (vi)((vu)y + (0x3f800000u - 0x3f3504f3u));
     const vr e = __builtin_convertvector((bits >> 23) - 127, vr) - (vr)(tiny & (vi)v_set1(24.0f));
     const vr f = (vr)((bits & 0x007fffff) + 0x3f3504f3) - 1.0f, s = f * f;
     vr p = v_set1(6.972518634e-02f);

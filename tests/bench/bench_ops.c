@@ -1,5 +1,6 @@
 /* The kernels at the embedded model's shapes: one JSON line each, with the bandwidth of memcpy on
- * as many bytes, measured in the same run, as the yardstick.  usage: bench_ops [part of a name] */
+ * as many bytes, measured in the same run, as the yardstick.  usage: bench_ops [part of "kernel
+ * shape"] */
 #include "base/mem.h"
 #include "nn/act.h"
 #include "nn/adamw.h"
@@ -60,7 +61,9 @@ static void copy_body(const void *arg)
 static void report(const char *name, const char *shape, void (*body)(const void *), const void *arg,
                    double bytes, double flop)
 {
-    if (only != NULL && strstr(name, only) == NULL)
+    char title[128];
+    snprintf(title, sizeof title, "%s %s", name, shape);
+    if (only != NULL && strstr(title, only) == NULL)
         return;
     const double t = seconds_of(body, arg);
     const struct copy copy = {(size_t)(bytes / 2.0)};
