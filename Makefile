@@ -44,6 +44,7 @@ FLAGS_tsan := -O1 -fsanitize=thread
 FLAGS_grad := -O2 -DDAGLINE_REAL_DOUBLE
 FLAGS_cover := -O0 --coverage
 FLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+FUZZ_LINK_fuzz := -fsanitize=fuzzer,address,undefined
 ifeq ($(MODE),fuzz)
 CC := clang
 endif
@@ -157,7 +158,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(SERVICE_LIBS) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS) -o $@
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(if $(filter fuzz,$(MODE)),,$(BUILD)/obj/tests/fuzz/driver.o) $(SERVICE_LIBS) $(LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer,address,undefined) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $(FUZZ_LINK_$(MODE)) $^ $(LIBS) -o $@
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SERVICE_LIBS) $(SUPPORT) $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) $< $(SUPPORT) $(SERVICE_LIBS) $(LIB) $(CHECK_LIBS) $(LIBS) -o $@

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Functions that have no bound, no error or hidden state; printf only where talking to people is the job.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 mapfile -t all < <(git ls-files 'common/*.[ch]' 'services/*.[ch]' 'tests/*.[ch]')
 [ ${#all[@]} -gt 0 ] || { echo "lint/banned: no sources found" >&2; exit 1; }
 bad=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every header compiles alone, and opens with a comment and a guard of its own.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 mapfile -t headers < <(git ls-files 'common/*.h' 'services/*.h' 'tests/*.h')
 [ ${#headers[@]} -gt 0 ] || { echo "lint/headers: no header found" >&2; exit 1; }
 gen=$(ls -d build/*/gen 2>/dev/null | head -n 1)

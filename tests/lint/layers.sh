@@ -2,7 +2,7 @@
 # Who may include whom, and through which file each library is reached.  Folders in common/ are layers:
 # an include path names its folder, so a wrong dependency is visible in the line itself.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 
 # folder: the folders of common/ that it may include, besides itself
 may_include='
