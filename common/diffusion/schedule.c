@@ -51,7 +51,7 @@ static double beta_at(const struct schedule_config *c, int i)
     case BETA_SQUAREDCOS_CAP_V2:
         return fmin(1.0 - cosine_abar((i + 1.0) / n) / cosine_abar(i / n), 0.999);
     }
-    assert(!"beta_at: unknown beta_schedule");
+    assert(0 && "beta_at: unknown beta_schedule");
     return 0.0;
 }
 
@@ -107,7 +107,7 @@ static int timestep_at(const struct schedule_config *c, int steps, int k)
     case SPACING_LINSPACE:
         return steps == 1 ? 0 : (int)rint((n - 1.0) * (steps - 1 - k) / (steps - 1.0));
     }
-    assert(!"timestep_at: unknown spacing");
+    assert(0 && "timestep_at: unknown spacing");
     return 0;
 }
 
@@ -146,7 +146,7 @@ static struct prediction prediction_of(enum prediction_type type, double abar_t)
     case PREDICTION_SAMPLE:
         return (struct prediction){0.0, 1.0, 1.0 / sigma, -alpha / sigma};
     }
-    assert(!"prediction_of: unknown prediction_type");
+    assert(0 && "prediction_of: unknown prediction_type");
     return (struct prediction){0};
 }
 

@@ -16,7 +16,7 @@ double density_scale(enum density_scale scale, size_t n)
     case DENSITY_SQRT:
         return 1.0 / sqrt((double)n);
     }
-    assert(!"density_scale: unknown scale");
+    assert(0 && "density_scale: unknown scale");
     return 0.0;
 }
 

@@ -43,7 +43,7 @@ START_TEST(tiles_stand_in_their_columns)
         memcpy(red.rgb + 3 * i, "\xff\0\0", 3);
         memcpy(blue.rgb + 3 * i, "\0\0\xff", 3);
     }
-    const struct chart_tile tiles[] = {{&red, "0.1", NAN}, {&blue, NULL, NAN}};
+    const struct chart_tile tiles[] = {{&red, "0.1", (double)NAN}, {&blue, NULL, (double)NAN}};
     static const char *const rows[] = {"prompt"}, *const columns[] = {"base", "now"};
     const struct chart_grid grid = {1, 2, rows, columns, NULL, tiles};
     struct image page = drawn(&(struct chart_page){.width = 600, .grid = &grid});
@@ -83,7 +83,7 @@ END_TEST
 
 START_TEST(a_hole_in_the_data_is_a_hole_in_the_curve)
 {
-    static const double x[] = {0, 1, 2, 3}, y[] = {1, 1, NAN, 1}, whole[] = {1, 1, 1, 1};
+    static const double x[] = {0, 1, 2, 3}, y[] = {1, 1, (double)NAN, 1}, whole[] = {1, 1, 1, 1};
     int blue[2];
     for (int i = 0; i < 2; i++) {
         const struct chart_series series = {.x = x, .y = i == 0 ? whole : y, .n = 4};
@@ -98,8 +98,8 @@ END_TEST
 
 START_TEST(odd_data_and_foreign_text_draw_something)
 {
-    static const double nothing[] = {NAN, INFINITY}, one[] = {5}, far[] = {-1e300, 1e300},
-                        same[] = {2, 2}, tiny[] = {1e-12, 2e-12};
+    static const double nothing[] = {(double)NAN, (double)INFINITY}, one[] = {5},
+                        far[] = {-1e300, 1e300}, same[] = {2, 2}, tiny[] = {1e-12, 2e-12};
     static const double x[] = {0, 1};
     const struct chart_series series[] = {
         {"none", x, nothing, NULL, NULL, 2}, {"one", x, one, one, one, 1},

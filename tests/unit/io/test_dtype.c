@@ -27,7 +27,7 @@ START_TEST(known_halves_read_right)
         double want;
     } cases[] = {{0x0000, 0},        {0x0001, 0x1p-24}, {0x03ff, 1023 * 0x1p-24}, {0x0400, 0x1p-14},
                  {0x3c00, 1},        {0xc000, -2},      {0x3555, 0.333251953125}, {0x7bff, 65504},
-                 {0xfc00, -INFINITY}};
+                 {0xfc00, -(double)INFINITY}};
     for (size_t i = 0; i < COUNT(cases); i++)
         ck_assert_msg((double)half(cases[i].bits) == cases[i].want, "%04x: %g", cases[i].bits,
                       (double)half(cases[i].bits));
@@ -92,7 +92,7 @@ START_TEST(eight_bit_floats_read_right)
                  {DTYPE_F8_E4M3, 0x01, 0x1p-9},   {DTYPE_F8_E4M3, 0xc0, -2},
                  {DTYPE_F8_E4M3, 0x08, 0x1p-6},   {DTYPE_F8_E5M2, 0x3c, 1},
                  {DTYPE_F8_E5M2, 0x7b, 57344},    {DTYPE_F8_E5M2, 0x01, 0x1p-16},
-                 {DTYPE_F8_E5M2, 0xfc, -INFINITY}};
+                 {DTYPE_F8_E5M2, 0xfc, -(double)INFINITY}};
     for (size_t i = 0; i < COUNT(cases); i++) {
         float v;
         ck_assert_int_eq(dtype_to_float(&v, cases[i].dtype, &cases[i].bits, 1), 0);

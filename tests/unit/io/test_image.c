@@ -142,22 +142,34 @@ START_TEST(a_png_that_claims_to_be_huge_is_refused)
 }
 END_TEST
 
-/* Grey with alpha, 2x1: opaque black and transparent. */
+/* Files of the fuzz corpus, each of another colour type. */
 START_TEST(other_png_colours_become_rgb_over_white)
 {
-    static const uint8_t grey_alpha[] = {
-        0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0x00, 0x00, 0x00, 0x0d, 0x49, 0x48,
-        0x44, 0x52, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x01, 0x08, 0x04, 0x00, 0x00,
-        0x00, 0x5e, 0x2b, 0xb7, 0x01, 0x00, 0x00, 0x00, 0x0d, 0x49, 0x44, 0x41, 0x54, 0x78,
-        0x9c, 0x63, 0x60, 0xf8, 0xef, 0xcb, 0x00, 0x00, 0x03, 0x9c, 0x01, 0x4d, 0x9d, 0x0a,
-        0xa5, 0xef, 0x00, 0x00, 0x00, 0x00, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
+    static const struct {
+        const char *path;
+        int width;
+        uint8_t rgb[6];
+    } cases[] = {
+        {"tests/fuzz/corpus/png/grey_alpha", 2, {0, 0, 0, 255, 255, 255}},
+        {"tests/fuzz/corpus/png/palette", 2, {1, 2, 3, 4, 5, 6}},
+        {"tests/fuzz/corpus/png/grey16", 1, {1, 1, 1}},
+        {"tests/fuzz/corpus/png/rgba_text", 1, {251, 251, 251}},
     };
-    struct image out;
-    struct err e;
-    ck_assert_msg(png_decode(&out, grey_alpha, sizeof grey_alpha, &e) == 0, "%s", e.text);
-    static const uint8_t want[6] = {0, 0, 0, 255, 255, 255};
-    ck_assert(out.width == 2 && out.height == 1 && memcmp(out.rgb, want, 6) == 0);
-    image_done(&out);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *bytes;
+        size_t size;
+        struct image out;
+        struct err e;
+        ck_assert_int_eq(file_read_all(cases[i].path, 4096, &bytes, &size, &e), 0);
+        ck_assert_msg(png_decode(&out, (const uint8_t *)bytes, size, &e) == 0, "%s: %s",
+                      cases[i].path, e.text);
+        ck_assert(out.width == cases[i].width && out.height == 1);
+        for (int k = 0; k < 3 * out.width; k++)
+            ck_assert_msg(out.rgb[k] == cases[i].rgb[k], "%s: byte %d is %d", cases[i].path, k,
+                          out.rgb[k]);
+        image_done(&out);
+        mem_free(bytes);
+    }
 }
 END_TEST
 

@@ -217,7 +217,7 @@ END_TEST
 
 START_TEST(degenerate_histograms_are_written_too)
 {
-    static const double same[] = {2.5, 2.5, 2.5}, none[] = {NAN}, wide[] = {-1.7e308, 1.7e308};
+    static const double same[] = {2.5, 2.5, 2.5}, none[] = {(double)NAN}, wide[] = {-1.7e308, 1.7e308};
     struct events *w = writer(NULL);
     ck_assert_int_eq(events_histogram(w, "same", 1, same, 3, NULL), 0);
     ck_assert_int_eq(events_histogram(w, "none", 1, none, 1, NULL), 0);
