@@ -28,7 +28,7 @@ struct runner_options {
     struct graph_adapter adapter;
 };
 
-#define RUNNER_CHUNK 8
+#define RUNNER_CHUNK 32
 
 struct runner;
 
