@@ -402,6 +402,12 @@ size_t graph_input_element_bytes(const struct graph *g, size_t i)
     return g->values[g->inputs[i].value].element_bytes;
 }
 
+bool graph_wants_grad(const struct graph *g, size_t i)
+{
+    assert(i < g->input_count);
+    return g->values[g->inputs[i].value].grad != NO_BUFFER;
+}
+
 /* ---- running ---- */
 
 /* dst [B,HW,C] = src [B,C,HW] */

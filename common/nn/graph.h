@@ -156,6 +156,9 @@ size_t graph_output_numbers(const struct graph *g, size_t i);
 /* Size in bytes of one element of input i as the caller gives it: real, int32_t or double. */
 size_t graph_input_element_bytes(const struct graph *g, size_t i);
 
+/* Whether graph_read_grad has something to read for input i after a backward pass. */
+bool graph_wants_grad(const struct graph *g, size_t i);
+
 /* Sets the i-th input from src [B, numbers] (real, int32_t ids or double times). */
 void graph_write(struct graph *g, size_t i, const void *src);
 void graph_read(const struct graph *g, size_t i, real *dst);

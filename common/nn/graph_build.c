@@ -68,6 +68,8 @@ static void add_branches(struct graph *g, struct dense_node *d, const char *cons
     for (size_t b = 0; b < d->branches; b++)
         d->branch[b].a = parameter(g, chosen[b], ".lora_A.weight", 2,
                                    (const int64_t[]){rank, (int64_t)d->in}, b > 0, gaussian);
+    for (size_t b = 1; b < d->branches; b++)
+        assert(d->branch[b].a == d->branch[0].a + (int)b);
     for (size_t b = 0; b < d->branches; b++)
         d->branch[b].b = parameter(g, chosen[b], ".lora_B.weight", 2,
                                    (const int64_t[]){(int64_t)d->out, rank}, b > 0, zero);

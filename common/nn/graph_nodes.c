@@ -62,9 +62,24 @@ static void pass_gradient(struct graph *g, const struct node *n, int k)
 
 /* ---- dense ---- */
 
+/* Any of `count` parameters from `first` on. */
+static bool any_trainable(const struct graph *g, int first, size_t count)
+{
+    for (size_t i = 0; first != PARAM_NONE && i < count; i++)
+        if (trainable(g, first + (int)i))
+            return true;
+    return false;
+}
+
+static bool weight_trainable(const struct graph *g, const struct dense_node *d)
+{
+    return any_trainable(g, d->weight, d->parts);
+}
+
 static bool branch_trainable(const struct graph *g, const struct dense_node *d)
 {
-    return d->branches > 0 && (trainable(g, d->branch[0].a) || trainable(g, d->branch[0].b));
+    return d->branches > 0 && (any_trainable(g, d->branch[0].a, d->branches) ||
+                               any_trainable(g, d->branch[0].b, d->branches));
 }
 
 /* gemm on the path that the graph was made for. */
@@ -77,6 +92,22 @@ static void product(const struct graph *g, bool trans_a, bool trans_b, size_t M,
         gemm_blas(trans_a, trans_b, M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
     else
         gemm(trans_a, trans_b, M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
+}
+
+/* d_w += d_y^T x for parts that share x [rows,in]; part p owns `out` columns of d_y and parameter
+ * first + p.  Neighbours whose gradients are side by side go as one product. */
+static void parts_backward(struct graph *g, int first, size_t parts, size_t out, size_t in,
+                           size_t rows, const real *d_y, size_t ld, const real *x, real *grads)
+{
+    for (size_t p = 0, n; p < parts; p += n) {
+        real *const d_w = param_grad(g, first + (int)p, grads);
+        n = 1;
+        if (d_w == NULL)
+            continue;
+        while (p + n < parts && param_grad(g, first + (int)(p + n), grads) == d_w + n * out * in)
+            n++;
+        product(g, true, false, n * out, in, rows, d_y + p * out, ld, x, in, true, d_w, in);
+    }
 }
 
 static void branch_forward(struct graph *g, const struct node *n)
@@ -128,13 +159,24 @@ static void branch_backward(struct graph *g, const struct node *n, real *grads)
             product(g, true, false, d->out, r, rows, d_y + br->column, out, h + b * r, ld, true,
                     param_grad(g, br->b, grads), r);
     }
-    if (trainable(g, d->branch[0].a))
-        product(g, true, false, ld, d->in, rows, d_h, ld, data_of(g, n->in[0]), d->in, true,
-                param_grad(g, d->branch[0].a, grads), d->in);
+    parts_backward(g, d->branch[0].a, d->branches, r, d->in, rows, d_h, ld, data_of(g, n->in[0]),
+                   grads);
     real *const d_x = grad_in(g, n, 0);
     if (d_x != NULL)
         product(g, false, false, rows, d->in, ld, d_h, ld, param_value(g, d->branch[0].a), d->in,
                 true, d_x, d->in);
+}
+
+/* The parts' biases are side by side like their weights; a partly frozen set is no use to anyone. */
+static void bias_backward(struct graph *g, const struct node *n, real *grads)
+{
+    const struct dense_node *const d = &n->u.dense;
+    if (!any_trainable(g, d->bias, d->parts))
+        return;
+    real *const d_b = param_grad(g, d->bias, grads);
+    for (size_t p = 1; p < d->parts; p++)
+        assert(param_grad(g, d->bias + (int)p, grads) == d_b + p * d->out);
+    elem_add_bias_backward(d_b, grad_out(g, n), value_rows(g, n->out), d->out * d->parts);
 }
 
 static void dense_backward(struct graph *g, const struct node *n, real *grads)
@@ -146,11 +188,9 @@ static void dense_backward(struct graph *g, const struct node *n, real *grads)
     if (d_x != NULL)
         product(g, false, false, rows, d->in, out, d_y, out, param_value(g, d->weight), d->in,
                 n->accumulate[0], d_x, d->in);
-    if (trainable(g, d->weight))
-        product(g, true, false, out, d->in, rows, d_y, out, data_of(g, n->in[0]), d->in, true,
-                param_grad(g, d->weight, grads), d->in);
-    if (trainable(g, d->bias))
-        elem_add_bias_backward(param_grad(g, d->bias, grads), d_y, rows, out);
+    parts_backward(g, d->weight, d->parts, d->out, d->in, rows, d_y, out, data_of(g, n->in[0]),
+                   grads);
+    bias_backward(g, n, grads);
     if (d->branches > 0)
         branch_backward(g, n, grads);
     pass_gradient(g, n, 1);
@@ -474,7 +514,8 @@ bool node_has_trainable(const struct graph *g, const struct node *n)
 {
     switch (n->kind) {
     case NODE_DENSE:
-        return trainable(g, n->u.dense.weight) || trainable(g, n->u.dense.bias) ||
+        return weight_trainable(g, &n->u.dense) ||
+               any_trainable(g, n->u.dense.bias, n->u.dense.parts) ||
                branch_trainable(g, &n->u.dense);
     case NODE_CONV:
         return trainable(g, n->u.conv.weight) || trainable(g, n->u.conv.bias);
@@ -502,7 +543,7 @@ unsigned node_backward_reads(const struct graph *g, const struct node *n)
 {
     switch (n->kind) {
     case NODE_DENSE:
-        return trainable(g, n->u.dense.weight) || branch_trainable(g, &n->u.dense) ? 1u : 0;
+        return weight_trainable(g, &n->u.dense) || branch_trainable(g, &n->u.dense) ? 1u : 0;
     case NODE_CONV:
         return trainable(g, n->u.conv.weight) ? 1u : 0;
     case NODE_SELF_ATTENTION:
