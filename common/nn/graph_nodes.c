@@ -308,6 +308,35 @@ void node_close(struct node *n)
         conv2d_plan_close(&n->u.conv.plan);
 }
 
+/* Kernels that must write a gradient nobody wants (a norm or a query below which all is frozen)
+ * get a place for it behind their work memory. */
+static size_t discard_offset(size_t work_bytes)
+{
+    return (work_bytes + MEM_ALIGN_BYTES - 1) / MEM_ALIGN_BYTES * MEM_ALIGN_BYTES;
+}
+
+static size_t with_discard(const struct graph *g, const struct node *n, size_t work_bytes)
+{
+    if (g->values[n->in[0]].needs_grad)
+        return work_bytes;
+    return discard_offset(work_bytes) + value_count_of(g, n->in[0]) * sizeof(real);
+}
+
+static real *grad_in_or_discard(const struct graph *g, const struct node *n, size_t work_bytes)
+{
+    real *const d_x = grad_in(g, n, 0);
+    if (d_x != NULL)
+        return d_x;
+    void *const discard = (char *)buffer_at(g, n->work_backward) + discard_offset(work_bytes);
+    return discard;
+}
+
+static size_t norm_work_bytes(const struct node *n)
+{
+    return n->kind == NODE_GROUP_NORM ? group_norm_backward_work_bytes(n->u.norm.shape)
+                                      : layer_norm_backward_work_bytes(n->u.norm.shape.C);
+}
+
 /* ---- norms ---- */
 
 static void norm_forward(struct graph *g, const struct node *n)
@@ -330,7 +359,7 @@ static void norm_backward(struct graph *g, const struct node *n, real *grads)
     const real *const mean = buffer_at(g, n->saved[0]), *const rstd = buffer_at(g, n->saved[1]);
     real *const d_gamma = param_grad(g, s->gamma, grads), *const d_beta = param_grad(g, s->beta, grads);
     const real *const x = data_of(g, n->in[0]), *const d_y = grad_out(g, n);
-    real *const d_x = grad_in(g, n, 0);
+    real *const d_x = grad_in_or_discard(g, n, norm_work_bytes(n));
     void *const work = buffer_at(g, n->work_backward);
     if (n->kind == NODE_GROUP_NORM)
         group_norm_backward(d_x, d_gamma, d_beta, d_y, x, gamma, beta, mean, rstd, s->shape,
@@ -368,7 +397,9 @@ static void attention_node_forward(struct graph *g, const struct node *n)
 static void attention_node_backward(struct graph *g, const struct node *n)
 {
     const struct heads h = split_heads(n, data_of(g, n->in[0]), data_of(g, n->in[1]));
-    const struct heads d = split_heads(n, grad_in(g, n, 0), grad_in(g, n, 1));
+    const size_t work = attention_backward_work_bytes(n->u.attention);
+    const struct heads d =
+        split_heads(n, grad_in_or_discard(g, n, work), grad_in(g, n, 1));
     assert(!n->accumulate[0] && !n->accumulate[1]);
     attention_backward(d.q, d.k, d.v, grad_out(g, n), h.q, h.k, h.v, data_of(g, n->out),
                        buffer_at(g, n->saved[0]), n->u.attention, buffer_at(g, n->work_backward));
@@ -614,11 +645,11 @@ struct node_memory node_memory(const struct graph *g, const struct node *n)
     case NODE_GROUP_NORM:
         m.saved[0] = m.saved[1] = g->B * n->u.norm.shape.G * sizeof(real);
         m.forward = group_norm_forward_work_bytes(n->u.norm.shape);
-        m.backward = group_norm_backward_work_bytes(n->u.norm.shape);
+        m.backward = with_discard(g, n, norm_work_bytes(n));
         break;
     case NODE_LAYER_NORM:
         m.saved[0] = m.saved[1] = rows * sizeof(real);
-        m.backward = layer_norm_backward_work_bytes(n->u.norm.shape.C);
+        m.backward = with_discard(g, n, norm_work_bytes(n));
         break;
     case NODE_SELF_ATTENTION:
     case NODE_CROSS_ATTENTION:
@@ -626,7 +657,7 @@ struct node_memory node_memory(const struct graph *g, const struct node *n)
                          ? g->B * n->u.attention.heads * n->u.attention.Lq * sizeof(real)
                          : 0;
         m.forward = attention_forward_work_bytes(n->u.attention);
-        m.backward = attention_backward_work_bytes(n->u.attention);
+        m.backward = with_discard(g, n, attention_backward_work_bytes(n->u.attention));
         break;
     case NODE_ACT:
     case NODE_GEGLU:
