@@ -19,7 +19,7 @@
 
 #define TRAJECTORY_BYTES_DEFAULT ((size_t)16 << 20)
 #define CHUNK_MESSAGE_BYTES ((size_t)WIRE_BLOB_CHUNK_BYTES_MAX + 65536)
-#define NEWS_BYTES 65536
+#define NEWS_BYTES 8192 /* a report of CODEC_METRICS_MAX metrics with the longest names takes 4.3 kB */
 #define CREDIT_BYTES 4096
 #define RECV_BURST 64 /* bad messages skipped by one wire_recv before it looks at the clock */
 

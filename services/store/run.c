@@ -1,0 +1,276 @@
+#include "store/run.h"
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define FOLDER_ENTRIES_MAX 1024
+#define FOLDER_DEPTH_MAX 2
+#define CONFIG_BYTES_MAX ((size_t)1 << 20)
+#define PROMPTS_BYTES_MAX ((size_t)256 << 20)
+#define IDENTITY_BYTES_MAX 4096
+
+/* ---- the model ---- */
+
+struct walk {
+    struct run_spec *run;
+    struct blobs *blobs;
+    const char *root;
+    const char *below; /* "" or "unet/" */
+    int depth;
+};
+
+static bool ends_with(const char *text, const char *tail)
+{
+    const size_t n = strlen(text), m = strlen(tail);
+    return n >= m && strcmp(text + n - m, tail) == 0;
+}
+
+static bool is_model_file(const char *name)
+{
+    return (ends_with(name, ".json") || ends_with(name, ".txt") ||
+            ends_with(name, ".safetensors")) &&
+           name[0] != '.' && strstr(name, ".fp16.") == NULL && strstr(name, "non_ema") == NULL &&
+           !ends_with(name, ".index.json");
+}
+
+static int import_file(const struct walk *w, const char *name, const char *path, struct err *e)
+{
+    struct run_spec *r = w->run;
+    if (r->model_count == CODEC_MODEL_FILES_MAX)
+        return err_set(e, ERR_INVALID, "model folder %s: more than %d files", w->root,
+                       CODEC_MODEL_FILES_MAX);
+    struct model_file f = {0};
+    const int n = snprintf(f.path, sizeof f.path, "%s%s", w->below, name);
+    if (n < 0 || (size_t)n >= sizeof f.path)
+        return err_set(e, ERR_INVALID, "model file %s: its name is longer than %d bytes", path,
+                       CODEC_PATH_BYTES - 1);
+    if (blobs_import(w->blobs, path, f.digest, &f.bytes, e) < 0)
+        return -1;
+    r->model = mem_grow(r->model, r->model_count + 1, sizeof *r->model);
+    r->model[r->model_count++] = f;
+    return 0;
+}
+
+static int visit(const char *name, void *arg, struct err *e)
+{
+    const struct walk *w = arg;
+    char folder[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX], below[CODEC_PATH_BYTES];
+    struct stat st;
+    if (file_join(folder, w->root, w->below[0] == 0 ? "." : w->below, e) < 0 ||
+        file_join(path, folder, name, e) < 0)
+        return -1;
+    if (stat(path, &st) < 0)
+        return 0;
+    if (S_ISREG(st.st_mode))
+        return is_model_file(name) ? import_file(w, name, path, e) : 0;
+    if (!S_ISDIR(st.st_mode) || w->depth == FOLDER_DEPTH_MAX || name[0] == '.' ||
+        strcmp(name, "safety_checker") == 0 || strcmp(name, "feature_extractor") == 0)
+        return 0;
+    const int n = snprintf(below, sizeof below, "%s%s/", w->below, name);
+    if (n < 0 || (size_t)n >= sizeof below)
+        return 0;
+    struct walk deeper = *w;
+    deeper.below = below;
+    deeper.depth++;
+    return file_list(path, FOLDER_ENTRIES_MAX, visit, &deeper, e);
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct model_file *)a)->path, ((const struct model_file *)b)->path);
+}
+
+int run_import_model(struct run_spec *r, struct blobs *b, const char *folder, struct err *e)
+{
+    struct walk w = {.run = r, .blobs = b, .root = folder, .below = ""};
+    char path[FILE_PATH_BYTES_MAX];
+    if (file_join(path, folder, "model_index.json", e) < 0)
+        return -1;
+    if (!file_exists(path))
+        return err_set(e, ERR_NOT_FOUND,
+                       "store.model: %s is not there; give a model folder in the diffusers layout",
+                       path);
+    if (file_list(folder, FOLDER_ENTRIES_MAX, visit, &w, e) < 0)
+        return -1;
+    qsort(r->model, r->model_count, sizeof *r->model, by_path);
+    struct hash_sha256 h;
+    hash_sha256_begin(&h);
+    for (uint32_t i = 0; i < r->model_count; i++) {
+        hash_sha256_add(&h, r->model[i].path, strlen(r->model[i].path) + 1);
+        hash_sha256_add(&h, r->model[i].digest, CODEC_DIGEST_BYTES);
+    }
+    hash_sha256_end(&h, r->model_digest);
+    return 0;
+}
+
+static int read_sample_size(const struct json *config, int64_t size[2], struct err *e)
+{
+    const struct json *v = json_get(config, "sample_size");
+    size_t n = 0;
+    if (json_is_list(v)) {
+        if (json_get_ints(config, "sample_size", 1, 512, size, 2, &n, e) < 0)
+            return -1;
+        return n == 2 ? 0 : err_set(e, ERR_INVALID, "sample_size: must have two numbers");
+    }
+    if (json_get_int(config, "sample_size", 1, 512, &size[0], e) < 0)
+        return -1;
+    size[1] = size[0];
+    return 0;
+}
+
+int run_latent_size(struct run_spec *r, const char *folder, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    struct json *config = NULL;
+    int64_t size[2];
+    if (r->latent_height != 0 && r->latent_width != 0)
+        return 0;
+    if (file_join(path, folder, "unet/config.json", e) < 0 ||
+        json_read_file(&config, path, CONFIG_BYTES_MAX, e) < 0)
+        return err_wrap(e, "run.latent_height and run.latent_width are not given");
+    const int rc = read_sample_size(config, size, e);
+    json_free(config);
+    if (rc < 0)
+        return err_wrap(e, "%s", path);
+    if (r->latent_height == 0)
+        r->latent_height = (uint32_t)size[0];
+    if (r->latent_width == 0)
+        r->latent_width = (uint32_t)size[1];
+    return 0;
+}
+
+/* ---- prompts ---- */
+
+static int add_prompt(struct run_spec *r, struct buf *out, const struct json *in, const char *text,
+                      struct err *e)
+{
+    const char *prompt = text, *tag = "";
+    const struct json *metadata = NULL;
+    if (in != NULL &&
+        (json_get_string(in, "prompt", TRAJECTORY_PROMPT_BYTES_MAX, &prompt, e) < 0 ||
+         json_get_string_or(in, "tag", TRAJECTORY_TAG_BYTES_MAX - 1, "", &tag, e) < 0 ||
+         json_get_object_or(in, "metadata", &metadata, e) < 0))
+        return -1;
+    if (strlen(prompt) > TRAJECTORY_PROMPT_BYTES_MAX)
+        return err_set(e, ERR_INVALID, "longer than %d bytes", TRAJECTORY_PROMPT_BYTES_MAX);
+    if (r->prompt_count == CODEC_PROMPTS_MAX)
+        return err_set(e, ERR_INVALID, "more than %d prompts", CODEC_PROMPTS_MAX);
+    struct json *line = json_new_object();
+    json_set_string(line, "prompt", prompt);
+    json_set_string(line, "tag", tag);
+    if (metadata != NULL) {
+        struct json *copy = json_clone(metadata);
+        size_t n;
+        char *shown = json_print(copy, JSON_LINE, &n);
+        mem_free(shown);
+        json_set(line, "metadata", &copy);
+        if (n > TRAJECTORY_METADATA_BYTES_MAX) {
+            json_free(line);
+            return err_set(e, ERR_INVALID, "metadata: longer than %d bytes",
+                           TRAJECTORY_METADATA_BYTES_MAX);
+        }
+    }
+    char *shown = json_print(line, JSON_LINE, NULL);
+    buf_format(out, "%s\n", shown);
+    mem_free(shown);
+    json_free(line);
+    r->prompt_count++;
+    return 0;
+}
+
+static int read_line(struct run_spec *r, struct buf *out, const char *line, size_t n,
+                     bool lines_json, struct err *e)
+{
+    while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == ' ' || line[n - 1] == '\t'))
+        n--;
+    if (n == 0)
+        return 0;
+    if (lines_json) {
+        struct json *in;
+        if (json_parse(&in, line, n, CONFIG_BYTES_MAX, e) < 0)
+            return -1;
+        int rc = json_is_object(in) ? add_prompt(r, out, in, NULL, e)
+                                    : err_set(e, ERR_INVALID, "not an object");
+        json_free(in);
+        return rc;
+    }
+    if (memchr(line, 0, n) != NULL || n > TRAJECTORY_PROMPT_BYTES_MAX)
+        return err_set(e, ERR_INVALID, "longer than %d bytes, or not text",
+                       TRAJECTORY_PROMPT_BYTES_MAX);
+    char text[TRAJECTORY_PROMPT_BYTES_MAX + 1];
+    memcpy(text, line, n);
+    text[n] = 0;
+    return add_prompt(r, out, NULL, text, e);
+}
+
+int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, struct err *e)
+{
+    char *text = NULL;
+    size_t bytes, number = 0;
+    struct buf out;
+    int rc = -1;
+    const bool lines_json = ends_with(path, ".jsonl");
+    if (!lines_json && !ends_with(path, ".txt"))
+        return err_set(e, ERR_INVALID, "store.prompts: '%s' must be a .txt or .jsonl file", path);
+    buf_init(&out, 4 * PROMPTS_BYTES_MAX);
+    if (file_read_all(path, PROMPTS_BYTES_MAX, &text, &bytes, e) < 0)
+        goto out;
+    for (size_t at = 0; at < bytes;) {
+        const char *end = memchr(text + at, '\n', bytes - at);
+        const size_t n = end == NULL ? bytes - at : (size_t)(end - (text + at));
+        number++;
+        if (read_line(r, &out, text + at, n, lines_json, e) < 0) {
+            err_wrap(e, "%s line %zu", path, number);
+            goto out;
+        }
+        at += n + 1;
+    }
+    if (r->prompt_count == 0) {
+        err_set(e, ERR_INVALID, "%s: no prompts in it", path);
+        goto out;
+    }
+    if (buf_check(&out, "prompts", e) < 0)
+        goto out;
+    rc = blobs_import_bytes(b, out.data, out.bytes, r->prompts_digest, e);
+out:
+    buf_done(&out);
+    mem_free(text);
+    return rc;
+}
+
+/* ---- identity ---- */
+
+char *run_identity(const struct run_spec *r)
+{
+    struct buf b;
+    char model[HASH_SHA256_HEX_BYTES], prompts[HASH_SHA256_HEX_BYTES];
+    hash_hex(model, r->model_digest, CODEC_DIGEST_BYTES);
+    hash_hex(prompts, r->prompts_digest, CODEC_DIGEST_BYTES);
+    buf_init(&b, IDENTITY_BYTES_MAX);
+    buf_format(&b, "store.model=%s\nstore.prompts=%s\n", model, prompts);
+    buf_format(&b, "run.seed=%llu\nrun.steps=%u\nrun.eta=%.17g\nrun.guidance=%.17g\n",
+               (unsigned long long)r->seed, r->steps, r->eta, r->guidance);
+    buf_format(&b, "run.variance=%s\nrun.variance_floor=%.17g\nrun.last_step_mean=%d\n",
+               r->variance, r->variance_floor, r->last_step_mean);
+    buf_format(&b, "run.latent_height=%u\nrun.latent_width=%u\nrun.transition_fraction=%.17g\n",
+               r->latent_height, r->latent_width, r->transition_fraction);
+    buf_format(&b, "run.group_size=%u\nrun.forward_looking=%d\nrun.lockstep=%d\n", r->group_size,
+               r->forward_looking, r->lockstep);
+    buf_format(&b, "run.lockstep_batch=%u\n", r->lockstep_batch);
+    return buf_take(&b, NULL);
+}
+
+void run_id_of(char out[CODEC_RUN_ID_BYTES], const char *identity)
+{
+    uint8_t digest[HASH_SHA256_BYTES];
+    hash_sha256(digest, identity, strlen(identity));
+    hash_hex(out, digest, 8);
+}

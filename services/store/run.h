@@ -1,0 +1,32 @@
+/* Making a Run (protos/run.proto) from settings, a model folder and a prompts file. */
+#ifndef DAGLINE_STORE_RUN_H
+#define DAGLINE_STORE_RUN_H
+
+#include "base/err.h"
+#include "store/blobs.h"
+#include "wire/codec.h"
+#include "wire/run_params.h"
+
+/* The files of a diffusers folder that describe or hold a model: *.json, *.txt, *.safetensors, at
+ * most two folders deep; variants (.fp16., non_ema) and what a run never reads (safety_checker,
+ * feature_extractor) are left out. */
+int run_import_model(struct run_spec *r, struct blobs *b, const char *folder,
+                     struct err *e) MUST_USE;
+
+/* .txt: one prompt a line, empty lines skipped. .jsonl: one object a line with "prompt", and
+ * optionally "tag" (text) and "metadata" (object).  Stored as JSON lines with exactly these fields.
+ */
+int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path,
+                       struct err *e) MUST_USE;
+
+/* latent_height and latent_width where they are 0: sample_size of the folder's unet/config.json. */
+int run_latent_size(struct run_spec *r, const char *folder, struct err *e) MUST_USE;
+
+/* Everything that makes a run what it is, one "key=value" line each; freed with mem_free.
+ * iterations is not part of it: a run may be made longer. */
+char *run_identity(const struct run_spec *r);
+
+/* run_id = first 16 hex digits of the SHA-256 of the identity. */
+void run_id_of(char out[CODEC_RUN_ID_BYTES], const char *identity);
+
+#endif
