@@ -34,12 +34,12 @@ static const struct role {
     int send_hwm, receive_hwm;
     int linger_ms;
 } roles[WIRE_ROLES] = {
-    [WIRE_STORE_RPC] = {"store", ZMQ_ROUTER, true, CHUNK_MESSAGE_BYTES, CHUNK_MESSAGE_BYTES, 4, 4,
+    [WIRE_STORE_RPC] = {"store", ZMQ_ROUTER, true, CHUNK_MESSAGE_BYTES, CHUNK_MESSAGE_BYTES, 2, 2,
                         500},
     [WIRE_STORE_NEWS] = {"news", ZMQ_XPUB, true, CREDIT_BYTES, NEWS_BYTES, 64, 16, 500},
     [WIRE_SCORER_INBOX] = {"scorer", ZMQ_ROUTER, true, 0, CREDIT_BYTES, 256, 4, 500},
     [WIRE_STORE_CLIENT] = {"store client", ZMQ_DEALER, false, CHUNK_MESSAGE_BYTES,
-                           CHUNK_MESSAGE_BYTES, 4, 4, 0},
+                           CHUNK_MESSAGE_BYTES, 2, 2, 0},
     [WIRE_NEWS_CLIENT] = {"news client", ZMQ_SUB, false, NEWS_BYTES, CREDIT_BYTES, 16, 64, 0},
     [WIRE_SCORER_CLIENT] = {"scorer client", ZMQ_DEALER, false, CREDIT_BYTES, 0, 4, 256, 0},
 };
