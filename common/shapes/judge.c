@@ -11,7 +11,8 @@
 #define BORDER 2 /* rings of pixels that show background alone */
 #define CUBE_STEPS 4096
 #define AREA_MIN 12 /* pixels; smaller components are dirt */
-#define PAD 2       /* pixels around a component that still belong to its soft edge */
+#define SPLIT_AREA_MIN 20
+#define PAD 2 /* pixels around a component that still belong to its soft edge */
 /* Smoothing widens an edge of coverage to about this many pixels. */
 #define EDGE_PX 1.8f
 
@@ -24,8 +25,10 @@ struct judge {
     float smooth[PIXELS * 3], l[PIXELS], a[PIXELS], b[PIXELS];
     float away[PIXELS];    /* delta E from the background's range */
     int16_t label[PIXELS]; /* 0 background, else the component */
+    int8_t side[PIXELS];   /* 0, or which part of a component that was split by colour */
     int16_t stack[PIXELS];
     float alpha[PIXELS]; /* soft coverage of one component inside its box */
+    bool kept[PIXELS];   /* by label: the component is an object of the view */
 };
 
 /* ---- tables
@@ -295,12 +298,13 @@ static void find_texture(struct judge *j, struct judge_view *view, double mean_l
 
 static void name_background(struct judge *j, struct judge_view *view, float threshold)
 {
-    double l = 0.0, a = 0.0, b = 0.0, n = 0.0, border = 0.0, clean = 0.0;
+    double l = 0.0, a = 0.0, b = 0.0, n = 0.0, border = 0.0, clean = 0.0, rough = 0.0;
     for (int p = 0; p < PIXELS; p++) {
         if (on_border(p)) {
             border += 1.0;
             clean += j->away[p] < threshold;
         }
+        rough += j->kept[j->label[p]] ? 0.0 : (double)j->away[p];
         if (j->label[p] != 0)
             continue;
         l += (double)j->l[p];
@@ -313,6 +317,7 @@ static void name_background(struct judge *j, struct judge_view *view, float thre
     view->background = (enum world_background)name_colour(view->background_likeness, mean,
                                                           j->background, BACKGROUND_COUNT);
     view->backing = ramp(clean / border, 0.35, 0.9);
+    view->roughness = rough / PIXELS;
     find_texture(j, view, l / n);
 }
 
@@ -323,6 +328,7 @@ struct component {
     int label, area, left, right, top, bottom;
 };
 
+/* The 8-connected pixels of one side around `start`, all above the threshold. */
 static struct component flood(struct judge *j, int start, int label, float threshold)
 {
     struct component c = {label, 0, SIDE, 0, SIDE, 0};
@@ -339,7 +345,7 @@ static struct component flood(struct judge *j, int start, int label, float thres
         for (int v = y > 0 ? y - 1 : 0; v <= y + 1 && v < SIDE; v++)
             for (int u = x > 0 ? x - 1 : 0; u <= x + 1 && u < SIDE; u++) {
                 const int q = v * SIDE + u;
-                if (j->label[q] == 0 && j->away[q] > threshold) {
+                if (j->label[q] == 0 && j->away[q] > threshold && j->side[q] == j->side[start]) {
                     j->label[q] = (int16_t)label;
                     j->stack[depth++] = (int16_t)q;
                 }
@@ -348,21 +354,137 @@ static struct component flood(struct judge *j, int start, int label, float thres
     return c;
 }
 
+/* The core pixels nearest to one colour of the palette: how many, and the sum of their RGB. */
+struct tint {
+    int n;
+    double rgb[3];
+};
+
+static void add_tint(const struct judge *j, struct tint *tints, int p)
+{
+    const struct lab c = {j->l[p], j->a[p], j->b[p]};
+    float nearest = INFINITY;
+    int at = 0;
+    for (int i = 0; i < COLOUR_COUNT; i++) {
+        const float dl = c.l - j->colour[i].l, da = c.a - j->colour[i].a, db = c.b - j->colour[i].b;
+        const float d = dl * dl + da * da + db * db;
+        if (d < nearest) {
+            nearest = d;
+            at = i;
+        }
+    }
+    tints[at].n++;
+    for (int k = 0; k < 3; k++)
+        tints[at].rgb[k] += (double)j->smooth[p * 3 + k];
+}
+
+static bool inside_component(const struct judge *j, int p, int label)
+{
+    const int x = p % SIDE, y = p / SIDE;
+    return x > 0 && y > 0 && x < SIDE - 1 && y < SIDE - 1 && j->label[p] == label &&
+           j->label[p - 1] == label && j->label[p + 1] == label && j->label[p - SIDE] == label &&
+           j->label[p + SIDE] == label;
+}
+
+/* Squared distance, in RGB, in which edges blend, of a colour from the mixtures of two others. */
+static double off_mixtures(const double rgb[3], const double one[3], const double other[3])
+{
+    double dot = 0.0, length = 0.0, off = 0.0;
+    for (int k = 0; k < 3; k++) {
+        dot += (one[k] - other[k]) * (rgb[k] - other[k]);
+        length += (one[k] - other[k]) * (one[k] - other[k]);
+    }
+    const double at = fmin(fmax(dot / fmax(length, 1.0), 0.0), 1.0);
+    for (int k = 0; k < 3; k++) {
+        const double d = rgb[k] - other[k] - at * (one[k] - other[k]);
+        off += d * d;
+    }
+    return off;
+}
+
+/* The two most frequent tints of a component's core as mean RGB; false where there is but one: the
+ * second must fill a fifth of it, differ clearly, and be no mixture of the first with the
+ * background. */
+static bool find_two_tints(const struct judge *j, const struct component *c, const double back[3],
+                           double first[3], double second[3])
+{
+    struct tint tints[COLOUR_COUNT] = {{0}};
+    int core = 0, main = 0, next = -1;
+    for (int y = c->top; y <= c->bottom; y++)
+        for (int x = c->left; x <= c->right; x++)
+            if (inside_component(j, y * SIDE + x, c->label)) {
+                add_tint(j, tints, y * SIDE + x);
+                core++;
+            }
+    for (int i = 0; i < COLOUR_COUNT; i++) {
+        for (int k = 0; k < 3; k++)
+            tints[i].rgb[k] /= tints[i].n > 0 ? tints[i].n : 1;
+        main = tints[i].n > tints[main].n ? i : main;
+    }
+    for (int i = 0; i < COLOUR_COUNT; i++)
+        if (i != main && tints[i].n >= SPLIT_AREA_MIN && tints[i].n >= 0.2 * core &&
+            (next < 0 || tints[i].n > tints[next].n) &&
+            off_mixtures(tints[i].rgb, tints[main].rgb, back) > 45.0 * 45.0)
+            next = i;
+    if (next < 0)
+        return false;
+    memcpy(first, tints[main].rgb, 3 * sizeof *first);
+    memcpy(second, tints[next].rgb, 3 * sizeof *second);
+    return true;
+}
+
+/* Two objects of different colours that touch make one component: splits it by the colour whose
+ * mixtures with the background are nearer.  True where it did; the pixels then have no label and a
+ * side of 1 or 2. */
+static bool split(struct judge *j, const struct component *c, struct lab middle)
+{
+    double back[3], first[3], second[3];
+    lab_to_rgb(middle, back);
+    if (!find_two_tints(j, c, back, first, second))
+        return false;
+    for (int y = c->top; y <= c->bottom; y++)
+        for (int x = c->left; x <= c->right; x++) {
+            const int p = y * SIDE + x;
+            if (j->label[p] != c->label)
+                continue;
+            const double rgb[3] = {(double)j->smooth[p * 3], (double)j->smooth[p * 3 + 1],
+                                   (double)j->smooth[p * 3 + 2]};
+            j->label[p] = 0;
+            j->side[p] = off_mixtures(rgb, first, back) <= off_mixtures(rgb, second, back) ? 1 : 2;
+        }
+    return true;
+}
+
+/* Keeps the largest, in order. */
+static void keep(struct component *found, int *n, struct component c)
+{
+    if (c.area < AREA_MIN || (*n == JUDGE_OBJECTS_MAX && c.area <= found[*n - 1].area))
+        return;
+    int at = *n < JUDGE_OBJECTS_MAX ? (*n)++ : *n - 1;
+    for (; at > 0 && found[at - 1].area < c.area; at--)
+        found[at] = found[at - 1];
+    found[at] = c;
+}
+
 /* Fills found[JUDGE_OBJECTS_MAX], largest first; returns how many. */
-static int find_components(struct judge *j, struct component *found, float threshold)
+static int find_components(struct judge *j, struct component *found, float threshold,
+                           struct lab middle)
 {
     int n = 0, label = 0;
     memset(j->label, 0, sizeof j->label);
+    memset(j->side, 0, sizeof j->side);
     for (int p = 0; p < PIXELS; p++) {
         if (j->label[p] != 0 || j->away[p] <= threshold)
             continue;
         const struct component c = flood(j, p, ++label, threshold);
-        if (c.area < AREA_MIN || (n == JUDGE_OBJECTS_MAX && c.area <= found[n - 1].area))
+        if (c.area < 2 * SPLIT_AREA_MIN || !split(j, &c, middle)) {
+            keep(found, &n, c);
             continue;
-        int at = n < JUDGE_OBJECTS_MAX ? n++ : n - 1;
-        for (; at > 0 && found[at - 1].area < c.area; at--)
-            found[at] = found[at - 1];
-        found[at] = c;
+        }
+        for (int y = c.top; y <= c.bottom; y++)
+            for (int x = c.left; x <= c.right; x++)
+                if (j->side[y * SIDE + x] != 0 && j->label[y * SIDE + x] == 0)
+                    keep(found, &n, flood(j, y * SIDE + x, ++label, threshold));
     }
     return n;
 }
@@ -474,11 +596,15 @@ void judge_look(struct judge *j, struct judge_view *view, const uint8_t *rgb)
     memset(view, 0, sizeof *view);
     smooth_rgb(j, rgb);
     to_lab(j);
-    measure_away(j, find_backdrop(j));
+    const struct backdrop back = find_backdrop(j);
+    measure_away(j, back);
     const float threshold = find_threshold(j);
-    view->count = find_components(j, found, threshold);
-    for (int i = 0; i < view->count; i++)
+    view->count = find_components(j, found, threshold, back.middle);
+    memset(j->kept, 0, sizeof j->kept);
+    for (int i = 0; i < view->count; i++) {
         measure_object(j, &view->object[i], &found[i]);
+        j->kept[found[i].label] = true;
+    }
     name_background(j, view, threshold);
 }
 
@@ -491,6 +617,7 @@ void judge_look(struct judge *j, struct judge_view *view, const uint8_t *rgb)
 #define RADIUS_MOST 19.0
 #define FIT_LEAST 0.62 /* of an object that strictly counts as its shape */
 #define PRESENCE_LEAST 0.4
+#define PRESENCE_COUNTED 0.25 /* what is less is dirt, not an object too many */
 
 /* A gate that closes to 1 - weight. */
 static double gate(double likeness, double weight)
@@ -675,7 +802,8 @@ static double count_gate(const struct judge_view *view, const struct caption_spe
 static double background_gate(const struct judge_view *view, const struct caption_spec *spec)
 {
     const double named = (double)view->background_likeness[view->background];
-    double g = view->backing * gate(named, 0.3); /* any background, but one of this world */
+    /* Any background, but a clean one of this world. */
+    double g = view->backing * gate(named, 0.3) * exp(-fmax(view->roughness - 1.5, 0.0) / 5.0);
     if (spec->background != CAPTION_FREE)
         g *= gate((double)view->background_likeness[spec->background], 0.5);
     if (spec->texture != CAPTION_FREE)
@@ -699,7 +827,10 @@ void judge_score(struct judge_verdict *v, const struct judge_view *view,
     else
         assign_alike(&best, view, &asked);
     v->soft = best.soft / asked.count * count_gate(view, &asked) * background_gate(view, &asked);
-    v->count = view->count == asked.count;
+    int counted = 0;
+    for (int i = 0; i < view->count; i++)
+        counted += view->object[i].presence >= PRESENCE_COUNTED;
+    v->count = counted == asked.count;
     v->shape = best.shape;
     v->colour = best.colour;
     v->size = best.size;

@@ -3,9 +3,10 @@
  *
  * Looking (judge_look): the picture is smoothed a little and taken to Lab; the background's colour
  * is the border's median, with a range of lightness for textures; what differs from it falls into
- * 8-connected components; each component's soft coverage is held against the seven outlines, its
- * core's mean colour against the eight colours.  Half-formed pictures (blurred, pale, noisy) give
- * graded likenesses, so the score is a learning signal from the first denoising steps on.
+ * 8-connected components, which are split where two colours touch; each component's soft coverage
+ * is held against the seven outlines, its core's mean colour against the eight colours. Half-formed
+ * pictures (blurred, pale, noisy) give graded likenesses, so the score is a learning signal from
+ * the first denoising steps on.
  *
  * Scoring (judge_score) is a pure function of what was seen and of the caption:
  *   soft    in [0,1]: mean over the caption's objects (best assignment; a missing one counts 0) of
@@ -50,7 +51,8 @@ struct judge_view {
     enum world_texture texture;
     float background_likeness[BACKGROUND_COUNT];
     float texture_likeness[TEXTURE_COUNT];
-    double backing; /* 0..1: how much of the border is one background */
+    double backing;   /* 0..1: how much of the border is one background */
+    double roughness; /* mean delta E from the background's range, outside the objects */
 };
 
 /* rgb: WORLD_RGB_BYTES, any picture.  Overwrites *view. */

@@ -93,6 +93,18 @@ START_TEST(the_score_falls_step_by_step_with_the_damage)
 }
 END_TEST
 
+START_TEST(grain_costs_even_where_the_objects_can_be_read)
+{
+    const double noise[] = {4.0, 10.0, 20.0, 40.0};
+    double strict[TAG_COUNT], soft, before = 1.0;
+    for (size_t i = 0; i < sizeof noise / sizeof *noise; i++) {
+        read_back(strict, &soft, 200, 0.0, noise[i]);
+        ck_assert_msg(soft < before - 0.02, "noise %g: %g after %g", noise[i], soft, before);
+        before = soft;
+    }
+}
+END_TEST
+
 START_TEST(a_pale_picture_scores_more_as_it_takes_form)
 {
     double before = -1.0;
@@ -281,6 +293,26 @@ START_TEST(what_is_seen_has_the_scenes_numbers)
 }
 END_TEST
 
+START_TEST(touching_objects_of_two_colours_are_two)
+{
+    const struct caption_spec spec = parsed("a red square left of a blue circle");
+    const struct caption_spec swapped = parsed("a blue square left of a red circle");
+    for (int back = 0; back < BACKGROUND_COUNT; back++) {
+        struct scene s = {.count = 2, .background = (enum world_background)back};
+        uint8_t rgb[WORLD_RGB_BYTES];
+        s.back = world_background_lab(s.background);
+        s.object[0] = (struct world_object){SHAPE_SQUARE, COLOUR_RED, 20.0,
+                                            32.0,         11.0,       world_colour_lab(COLOUR_RED)};
+        s.object[1] = (struct world_object){
+            SHAPE_CIRCLE, COLOUR_BLUE, 40.5, 32.0, 11.0, world_colour_lab(COLOUR_BLUE)};
+        world_render(rgb, &s);
+        const struct judge_verdict v = verdict_of(rgb, &spec);
+        ck_assert_msg(v.strict && v.soft > 0.7, "on %s: %g", world_background_names[back], v.soft);
+        ck_assert(verdict_of(rgb, &swapped).soft < 0.5 * v.soft);
+    }
+}
+END_TEST
+
 START_TEST(any_bytes_can_be_judged)
 {
     uint8_t rgb[WORLD_RGB_BYTES];
@@ -315,7 +347,8 @@ START_TEST(the_empty_caption_asks_for_a_picture_of_this_world)
 END_TEST
 
 SUITE("shapes/judge", 60, rendered_truth_is_read_as_it_is, mild_blur_and_noise_change_no_verdict,
-      the_score_falls_step_by_step_with_the_damage, a_pale_picture_scores_more_as_it_takes_form,
-      degenerate_pictures_score_near_nothing, the_wrong_picture_scores_less_and_is_never_strict,
-      each_object_too_many_costs, what_is_seen_has_the_scenes_numbers, any_bytes_can_be_judged,
-      the_empty_caption_asks_for_a_picture_of_this_world)
+      the_score_falls_step_by_step_with_the_damage, grain_costs_even_where_the_objects_can_be_read,
+      a_pale_picture_scores_more_as_it_takes_form, degenerate_pictures_score_near_nothing,
+      the_wrong_picture_scores_less_and_is_never_strict, each_object_too_many_costs,
+      what_is_seen_has_the_scenes_numbers, touching_objects_of_two_colours_are_two,
+      any_bytes_can_be_judged, the_empty_caption_asks_for_a_picture_of_this_world)
