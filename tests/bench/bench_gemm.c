@@ -1,27 +1,24 @@
-/* Matrix products of one thread at the shapes of the embedded model and of larger ones: one JSON
- * line per shape and form, in GFLOP/s and as a percentage of the floor, which is the best product
- * measured in the same run. */
+/* The three matrix products of a linear layer over `rows` rows, from `in` to `out` channels, on one
+ * thread: y = x w^T, d_x = d_y w, d_w = d_y^T x.  One JSON line per shape and pass, in GFLOP/s and
+ * as a percentage of the floor, which is the best product measured in the same run. */
 #include "base/mem.h"
 #include "nn/gemm.h"
 
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 #define SECONDS_MIN 0.05
 #define FLOOR_SIZE 1024
 
-static const size_t shapes[][3] = {
-    /* M, K, N */
-    {128, 32, 32},   {32, 64, 64},    {16, 96, 96},    {4096, 32, 32},
-    {2048, 64, 64},  {2048, 64, 192}, {512, 64, 512},  {512, 256, 64},
-    {2048, 96, 768}, {2048, 384, 96}, {256, 96, 768},  {256, 384, 96},
-    {64, 16, 64},    {64, 64, 16},    {1024, 576, 64}, {4096, 768, 384}};
-
 static const struct {
-    const char *name;
-    bool trans_a, trans_b;
-} forms[] = {{"NN", false, false}, {"NT", false, true}, {"TN", true, false}};
+    size_t rows, in, out;
+} shapes[] = {{4096, 32, 32},  {2048, 64, 64},  {2048, 64, 192}, {512, 64, 512}, {512, 256, 64},
+              {2048, 96, 768}, {2048, 384, 96}, {128, 96, 768},  {128, 384, 96}, {16, 96, 96},
+              {8, 128, 32},    {64, 16, 64},    {4096, 768, 384}};
+
+enum form { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, FORMS };
+
+static const char *const form_names[] = {"forward", "backward_data", "backward_weights"};
 
 typedef void product(bool, bool, size_t, size_t, size_t, real, const real *, size_t, const real *,
                      size_t, real, real *, size_t);
@@ -34,19 +31,23 @@ static double now_s(void)
 }
 
 /* GFLOP/s of the quickest of many runs: other work on the machine can only slow one down. */
-static double rate(product *f, size_t form, size_t M, size_t N, size_t K, const real *A,
+static double rate(product *f, enum form form, size_t rows, size_t in, size_t out, const real *A,
                    const real *B, real *C)
 {
-    const bool ta = forms[form].trans_a, tb = forms[form].trans_b;
     const double start = now_s();
     double best = 1e9;
     do {
         const double t = now_s();
-        f(ta, tb, M, N, K, 1, A, ta ? M : K, B, tb ? K : N, 0, C, N);
+        if (form == FORWARD)
+            f(false, true, rows, out, in, 1, A, in, B, in, 0, C, out);
+        else if (form == BACKWARD_DATA)
+            f(false, false, rows, in, out, 1, A, out, B, in, 0, C, in);
+        else
+            f(true, false, out, in, rows, 1, A, out, B, in, 0, C, in);
         const double took = now_s() - t;
         best = took < best ? took : best;
     } while (now_s() - start < SECONDS_MIN);
-    return 2e-9 * (double)M * (double)N * (double)K / best;
+    return 2e-9 * (double)rows * (double)in * (double)out / best;
 }
 
 static real *numbers(size_t n)
@@ -61,22 +62,23 @@ int main(void)
 {
     const size_t room = (size_t)4096 * 768;
     real *const A = numbers(room), *const B = numbers(room), *const C = numbers(room);
-    const double own = rate(gemm, 0, FLOOR_SIZE, FLOOR_SIZE, FLOOR_SIZE, A, B, C);
-    const double blas = rate(gemm_blas, 0, FLOOR_SIZE, FLOOR_SIZE, FLOOR_SIZE, A, B, C);
-    const double cached = rate(gemm, 0, 252, 256, 256, A, B, C);
+    const size_t n = FLOOR_SIZE;
+    const double own = rate(gemm, BACKWARD_DATA, n, n, n, A, B, C);
+    const double blas = rate(gemm_blas, BACKWARD_DATA, n, n, n, A, B, C);
+    const double cached = rate(gemm, BACKWARD_DATA, 252, 256, 256, A, B, C);
     double floor_rate = own > blas ? own : blas;
     floor_rate = cached > floor_rate ? cached : floor_rate;
     printf("{\"bench\":\"gemm\",\"kernel\":\"%s\",\"blas_core\":\"%s\",\"floor_gflops\":%.1f,"
            "\"gemm_1024\":%.1f,\"blas_1024\":%.1f}\n",
            gemm_kernel_name(), gemm_blas_core_name(), floor_rate, own, blas);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-            const size_t M = shapes[i][0], K = shapes[i][1], N = shapes[i][2];
-            const double r = rate(gemm, f, M, N, K, A, B, C);
-            const double b = rate(gemm_blas, f, M, N, K, A, B, C);
-            printf("{\"bench\":\"gemm\",\"form\":\"%s\",\"M\":%zu,\"K\":%zu,\"N\":%zu,"
+        const size_t rows = shapes[i].rows, in = shapes[i].in, out = shapes[i].out;
+        for (enum form f = FORWARD; f < FORMS; f++) {
+            const double r = rate(gemm, f, rows, in, out, A, B, C);
+            const double b = rate(gemm_blas, f, rows, in, out, A, B, C);
+            printf("{\"bench\":\"gemm\",\"pass\":\"%s\",\"rows\":%zu,\"in\":%zu,\"out\":%zu,"
                    "\"gflops\":%.1f,\"floor_percent\":%.0f,\"blas_gflops\":%.1f}\n",
-                   forms[f].name, M, K, N, r, 100.0 * r / floor_rate, b);
+                   form_names[f], rows, in, out, r, 100.0 * r / floor_rate, b);
         }
     }
     mem_free(A);
