@@ -60,30 +60,39 @@ const char *conv2d_algo_name(enum conv2d_algo algo)
     return names[algo];
 }
 
-/* oneDNN's direct algorithm wins in two places.  Where Winograd has few tiles to spread the reading
- * of U over, 36 numbers per pair of channels and all of them from main memory, it reads 9.  And at
+/* oneDNN's direct algorithm wins in three places.  Where Winograd has few tiles to spread the
+ * reading of U over, 36 numbers per pair of channels and all of them from main memory, it reads 9.
+ * Where what is summed over has 3 or 4 channels, it does not fill vectors with zeros.  And at
  * stride 2 it need not gather; but its gradient of the weights is summed a sample at a time, which
  * only large pictures make worth while. */
 #define LARGE_FILTER_PAIRS 400000
 #define FEW_PIXELS 64
+#define FEW_CHANNELS 4
 #define LARGE_PICTURE_PIXELS 1024
+
+static bool dnnl_wins(struct conv2d_shape s, enum conv2d_pass pass)
+{
+    const bool gradient = pass == CONV2D_BACKWARD_WEIGHTS;
+    if (s.K != 3 || !conv2d_can(s, CONV2D_DNNL))
+        return false;
+    if (conv2d_can(s, CONV2D_WINOGRAD)) {
+        const size_t channels = pass == CONV2D_BACKWARD_DATA ? s.O : s.C;
+        return channels <= FEW_CHANNELS ||
+               (!gradient && s.H * s.W <= FEW_PIXELS && s.C * s.O >= LARGE_FILTER_PAIRS);
+    }
+    return !gradient || conv2d_out_size(s, s.H) * conv2d_out_size(s, s.W) >= LARGE_PICTURE_PIXELS;
+}
 
 /* Not a function of s.B: the prepared weights serve plans of any batch, and a sample's result must
  * not change with its batch. */
 enum conv2d_algo conv2d_choose(struct conv2d_shape s, enum conv2d_pass pass,
                                enum conv2d_backend backend)
 {
-    const bool gradient = pass == CONV2D_BACKWARD_WEIGHTS;
-    bool dnnl = s.K == 3 && conv2d_can(s, CONV2D_DNNL);
     if (backend == CONV2D_REFERENCE)
         return CONV2D_IM2COL_BLAS;
-    if (conv2d_can(s, CONV2D_WINOGRAD)) {
-        dnnl = dnnl && !gradient && s.H * s.W <= FEW_PIXELS && s.C * s.O >= LARGE_FILTER_PAIRS;
-        return dnnl ? CONV2D_DNNL : CONV2D_WINOGRAD;
-    }
-    dnnl = dnnl &&
-           (!gradient || conv2d_out_size(s, s.H) * conv2d_out_size(s, s.W) >= LARGE_PICTURE_PIXELS);
-    return dnnl ? CONV2D_DNNL : CONV2D_IM2COL;
+    if (dnnl_wins(s, pass))
+        return CONV2D_DNNL;
+    return conv2d_can(s, CONV2D_WINOGRAD) ? CONV2D_WINOGRAD : CONV2D_IM2COL;
 }
 
 int conv2d_plan_open_with(struct conv2d_plan *p, struct conv2d_shape s,

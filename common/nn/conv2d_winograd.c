@@ -139,7 +139,7 @@ static size_t forward_block(struct winograd_shape s)
  * should still lie in the second-level cache. */
 static size_t gradient_block(struct winograd_shape s)
 {
-    const size_t fits = 300000 / (POINTS * (s.C + s.O));
+    const size_t fits = 200000 / (POINTS * (s.C + s.O));
     return block_tiles(tile_count(s), fits < 64 ? 64 : least(fits, 256));
 }
 

@@ -235,22 +235,25 @@ static void layer_close(struct layer *l)
 
 START_TEST(a_sample_does_not_depend_on_its_batch)
 {
-    const struct conv2d_shape s = {5, 8, 8, 24, 40, 3, 1, CONV2D_PAD_SAME};
-    if (!conv2d_can(s, CONV2D_WINOGRAD)) {
+    if (winograd_best() == NULL) {
         test_skip("BLAS promises no such thing");
         return;
     }
-    const struct tensors t = tensors_new(s);
-    struct layer l = layer_open(s, t.w);
-    float *const one = mem_new(t.ny, sizeof *one);
-    conv2d_forward(&l.plan, s.B, t.y, t.x, t.w, l.derived, t.b, l.work);
-    for (size_t b = 0; b < s.B; b++)
-        conv2d_forward(&l.plan, 1, one + b * (t.ny / s.B), t.x + b * (t.nx / s.B), t.w, l.derived,
-                       t.b, l.work);
-    ck_assert_int_eq(memcmp(one, t.y, t.ny * sizeof *one), 0);
-    mem_free(one);
-    layer_close(&l);
-    tensors_free(t);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct conv2d_shape s = shapes[i];
+        s.B = 5;
+        const struct tensors t = tensors_new(s);
+        struct layer l = layer_open(s, t.w);
+        float *const one = mem_new(t.ny, sizeof *one);
+        conv2d_forward(&l.plan, s.B, t.y, t.x, t.w, l.derived, t.b, l.work);
+        for (size_t b = 0; b < s.B; b++)
+            conv2d_forward(&l.plan, 1, one + b * (t.ny / s.B), t.x + b * (t.nx / s.B), t.w,
+                           l.derived, t.b, l.work);
+        ck_assert_msg(memcmp(one, t.y, t.ny * sizeof *one) == 0, "shape %zu", i);
+        mem_free(one);
+        layer_close(&l);
+        tensors_free(t);
+    }
 }
 END_TEST
 
@@ -282,6 +285,19 @@ START_TEST(gradients_not_wanted_are_not_touched_and_d_x_is_overwritten_by_defaul
 }
 END_TEST
 
+START_TEST(the_choice_does_not_depend_on_the_batch)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int pass = 0; pass < CONV2D_PASSES; pass++) {
+            struct conv2d_shape one = shapes[i], many = shapes[i];
+            one.B = 1;
+            many.B = 64;
+            ck_assert_int_eq(conv2d_choose(one, (enum conv2d_pass)pass, CONV2D_FAST),
+                             conv2d_choose(many, (enum conv2d_pass)pass, CONV2D_FAST));
+        }
+}
+END_TEST
+
 START_TEST(the_reference_backend_is_blas_everywhere)
 {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -295,4 +311,4 @@ SUITE("nn/conv2d", 120, every_algorithm_agrees_with_the_definition,
       winograd_of_every_instruction_set_agrees_with_the_definition,
       a_sample_does_not_depend_on_its_batch,
       gradients_not_wanted_are_not_touched_and_d_x_is_overwritten_by_default,
-      the_reference_backend_is_blas_everywhere)
+      the_choice_does_not_depend_on_the_batch, the_reference_backend_is_blas_everywhere)
