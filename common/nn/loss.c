@@ -18,12 +18,13 @@ double loss_mse(real *d_x, const real *x, const real *target, size_t n, double w
 {
     double lane[LANES] = {0};
     const double factor = 2.0 * weight / (double)n;
-    for (size_t i = 0; i < n; i++) {
-        const double d = (double)x[i] - (double)target[i];
-        lane[i % LANES] += d * d;
-        if (d_x != NULL)
-            d_x[i] = (real)(factor * d);
-    }
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t l = 0; l < LANES && i + l < n; l++) {
+            const double d = (double)x[i + l] - (double)target[i + l];
+            lane[l] += d * d;
+        }
+    for (size_t i = 0; i < n && d_x != NULL; i++)
+        d_x[i] = (real)(factor * ((double)x[i] - (double)target[i]));
     return total(lane) / (double)n;
 }
 
@@ -31,11 +32,12 @@ double loss_l1(real *d_x, const real *x, const real *target, size_t n, double we
 {
     double lane[LANES] = {0};
     const double factor = weight / (double)n;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t l = 0; l < LANES && i + l < n; l++)
+            lane[l] += fabs((double)x[i + l] - (double)target[i + l]);
+    for (size_t i = 0; i < n && d_x != NULL; i++) {
         const double d = (double)x[i] - (double)target[i];
-        lane[i % LANES] += fabs(d);
-        if (d_x != NULL)
-            d_x[i] = (real)(d > 0.0 ? factor : (d < 0.0 ? -factor : 0.0));
+        d_x[i] = (real)(d > 0.0 ? factor : (d < 0.0 ? -factor : 0.0));
     }
     return total(lane) / (double)n;
 }

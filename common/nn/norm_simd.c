@@ -199,11 +199,11 @@ void SIMD(norm_gather_backward)(double *sum, double *dot, real *d_z, const real 
 
 SIMD_INLINE void apply_backward(real *d_x, const real *d_z, const real *x, const real *m,
                                 const real *p, const real *q, const real *t, size_t rows, size_t C,
-                                const bool accumulate)
+                                const bool accumulate, const bool whole)
 {
     for (size_t row = 0; row < rows; row++)
         for (size_t c = 0; c < C; c += SIMD_N) {
-            const size_t at = row * C + c, rest = C - c;
+            const size_t at = row * C + c, rest = whole ? SIMD_N : C - c;
             vr d = v_fma(load_at(x + at, rest) - load_at(m + c, rest), load_at(q + c, rest),
                          load_at(t + c, rest));
             d = v_fma(load_at(d_z + at, rest), load_at(p + c, rest), d);
@@ -215,10 +215,13 @@ void SIMD(norm_apply_backward)(real *d_x, const real *d_z, const real *x, const 
                                const real *p, const real *q, const real *t, size_t rows, size_t C,
                                bool accumulate)
 {
-    if (accumulate)
-        apply_backward(d_x, d_z, x, m, p, q, t, rows, C, true);
+    const bool whole = C % SIMD_N == 0;
+    if (accumulate && whole)
+        apply_backward(d_x, d_z, x, m, p, q, t, rows, C, true, true);
+    else if (whole)
+        apply_backward(d_x, d_z, x, m, p, q, t, rows, C, false, true);
     else
-        apply_backward(d_x, d_z, x, m, p, q, t, rows, C, false);
+        apply_backward(d_x, d_z, x, m, p, q, t, rows, C, accumulate, false);
 }
 
 /* ---- layer norm
@@ -235,42 +238,63 @@ SIMD_INLINE vr centred_at(const real *x, vr mean, size_t left)
     return v_select(lane < (simd_int)left, v_load_part(x, left) - mean, (vr){0});
 }
 
-void SIMD(norm_rows)(real *y, real *mean, real *rstd, const real *x, const real *gamma,
-                     const real *beta, size_t rows, size_t C, real eps)
+/* whole: C is a multiple of SIMD_N, so that no vector need be asked whether it is the last. */
+SIMD_INLINE void rows_forward(real *y, real *mean, real *rstd, const real *x, const real *gamma,
+                              const real *beta, size_t rows, size_t C, real eps, const bool whole)
 {
     const real per_channel = (real)1 / (real)C;
-    for (size_t row = 0; row < rows; row++, x += C, y += C) {
-        vr s = {0}, q = {0};
-        for (size_t c = 0; c < C; c += SIMD_N)
-            s += load_at(x + c, C - c);
-        const vr m = v_set1(v_sum(s) * per_channel);
-        for (size_t c = 0; c < C; c += SIMD_N) {
-            const vr d = centred_at(x + c, m, C - c);
-            q = v_fma(d, d, q);
+    /* A vector's worth of rows at a time, so that one root and one division serve them all. */
+    for (size_t row = 0; row < rows; row += SIMD_N) {
+        const size_t run = rows - row < SIMD_N ? rows - row : SIMD_N;
+        real m[SIMD_N] = {0}, r[SIMD_N] = {0};
+        for (size_t i = 0; i < run; i++) {
+            const real *const from = x + (row + i) * C;
+            vr s = {0}, q = {0};
+            for (size_t c = 0; c < C; c += SIMD_N)
+                s += load_at(from + c, whole ? SIMD_N : C - c);
+            m[i] = v_sum(s) * per_channel;
+            for (size_t c = 0; c < C; c += SIMD_N) {
+                const vr d = centred_at(from + c, v_set1(m[i]), whole ? SIMD_N : C - c);
+                q = v_fma(d, d, q);
+            }
+            r[i] = v_sum(q);
         }
-        const real inverse = (real)1 / (real)sqrt((double)(v_sum(q) * per_channel + eps));
-        const vr r = v_set1(inverse);
-        for (size_t c = 0; c < C; c += SIMD_N) {
-            const vr d = (load_at(x + c, C - c) - m) * r;
-            store_at(y + c, v_fma(d, load_at(gamma + c, C - c), load_at(beta + c, C - c)), C - c);
+        v_store(r, (real)1 / v_sqrt(v_load(r) * per_channel + eps));
+        for (size_t i = 0; i < run; i++) {
+            const real *const from = x + (row + i) * C;
+            real *const to = y + (row + i) * C;
+            for (size_t c = 0; c < C; c += SIMD_N) {
+                const size_t left = whole ? SIMD_N : C - c;
+                const vr d = (load_at(from + c, left) - m[i]) * r[i];
+                store_at(to + c, v_fma(d, load_at(gamma + c, left), load_at(beta + c, left)), left);
+            }
         }
         if (mean != NULL)
-            mean[row] = m[0];
+            memcpy(mean + row, m, run * sizeof *m);
         if (rstd != NULL)
-            rstd[row] = inverse;
+            memcpy(rstd + row, r, run * sizeof *r);
     }
 }
 
-void SIMD(norm_rows_backward)(real *d_x, real *part_gamma, real *part_beta, const real *d_y,
-                              const real *x, const real *gamma, const real *mean, const real *rstd,
-                              size_t rows, size_t C, bool accumulate)
+void SIMD(norm_rows)(real *y, real *mean, real *rstd, const real *x, const real *gamma,
+                     const real *beta, size_t rows, size_t C, real eps)
+{
+    if (C % SIMD_N == 0)
+        rows_forward(y, mean, rstd, x, gamma, beta, rows, C, eps, true);
+    else
+        rows_forward(y, mean, rstd, x, gamma, beta, rows, C, eps, false);
+}
+
+SIMD_INLINE void rows_backward(real *d_x, real *part_gamma, real *part_beta, const real *d_y,
+                               const real *x, const real *gamma, const real *mean, const real *rstd,
+                               size_t rows, size_t C, const bool accumulate, const bool whole)
 {
     const real per_channel = (real)1 / (real)C;
     for (size_t row = 0; row < rows; row++, x += C, d_y += C, d_x += C) {
         const vr m = v_set1(mean[row]), r = v_set1(rstd[row]);
         vr sum = {0}, dot = {0};
         for (size_t c = 0; c < C; c += SIMD_N) {
-            const size_t left = C - c;
+            const size_t left = whole ? SIMD_N : C - c;
             const vr dy = load_at(d_y + c, left), xhat = (load_at(x + c, left) - m) * r;
             const vr g = dy * load_at(gamma + c, left);
             sum += g;
@@ -280,7 +304,7 @@ void SIMD(norm_rows_backward)(real *d_x, real *part_gamma, real *part_beta, cons
         }
         const vr s = v_set1(v_sum(sum) * per_channel), d = v_set1(v_sum(dot) * per_channel);
         for (size_t c = 0; c < C; c += SIMD_N) {
-            const size_t left = C - c;
+            const size_t left = whole ? SIMD_N : C - c;
             const vr xhat = (load_at(x + c, left) - m) * r;
             const vr g = load_at(d_y + c, left) * load_at(gamma + c, left);
             vr dx = (g - v_fma(xhat, d, s)) * r;
@@ -289,4 +313,16 @@ void SIMD(norm_rows_backward)(real *d_x, real *part_gamma, real *part_beta, cons
             store_at(d_x + c, dx, left);
         }
     }
+}
+
+void SIMD(norm_rows_backward)(real *d_x, real *part_gamma, real *part_beta, const real *d_y,
+                              const real *x, const real *gamma, const real *mean, const real *rstd,
+                              size_t rows, size_t C, bool accumulate)
+{
+    if (C % SIMD_N == 0)
+        rows_backward(d_x, part_gamma, part_beta, d_y, x, gamma, mean, rstd, rows, C, accumulate,
+                      true);
+    else
+        rows_backward(d_x, part_gamma, part_beta, d_y, x, gamma, mean, rstd, rows, C, accumulate,
+                      false);
 }

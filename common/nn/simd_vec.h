@@ -142,6 +142,19 @@ SIMD_INLINE vr v_divide(vr a, vr x)
 #endif
 }
 
+SIMD_INLINE vr v_sqrt(vr x)
+{
+#if defined __AVX512F__ && !defined DAGLINE_REAL_DOUBLE
+    return (vr)_mm512_sqrt_ps((__m512)x);
+#elif defined __AVX2__ && !defined DAGLINE_REAL_DOUBLE
+    return (vr)_mm256_sqrt_ps((__m256)x);
+#else
+    for (size_t i = 0; i < SIMD_N; i++)
+        x[i] = (real)sqrt((double)x[i]);
+    return x;
+#endif
+}
+
 SIMD_INLINE real v_sum(vr x)
 {
 #if defined __AVX512F__ && !defined DAGLINE_REAL_DOUBLE
