@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define TRIES_MAX 500000 /* draws for one prompt before the grammar counts as exhausted */
+#define TRIES_MAX 200000 /* draws for one prompt before the grammar counts as exhausted */
 
 static void finish(struct prompt *p)
 {

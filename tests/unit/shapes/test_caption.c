@@ -15,7 +15,7 @@
 START_TEST(text_and_spec_round_trip)
 {
     struct rng g = rng_stream(1, 2, 3);
-    for (int k = 0; k < 20000; k++) {
+    for (int k = 0; k < 6000; k++) {
         struct caption_spec want, got;
         struct err e = {0};
         char text[CAPTION_BYTES_MAX];
@@ -341,7 +341,7 @@ START_TEST(tokenizer_files_hold_each_token_once)
 }
 END_TEST
 
-SUITE("shapes/caption", 60, text_and_spec_round_trip, forms_of_the_grammar_are_read,
+SUITE("shapes/caption", 120, text_and_spec_round_trip, forms_of_the_grammar_are_read,
       a_refusal_names_the_word_and_the_mend, kinds_and_fields_come_with_the_grammars_probabilities,
       what_is_said_of_a_scene_is_true, a_false_caption_does_not_hold,
       a_tenth_of_the_combinations_is_held_out, prompt_sets_are_distinct_and_never_mix,

@@ -63,7 +63,7 @@ static void read_back(double *strict, double *soft, int n, double blur, double n
 START_TEST(rendered_truth_is_read_as_it_is)
 {
     double strict[TAG_COUNT], soft;
-    read_back(strict, &soft, 2000, 0.0, 0.0);
+    read_back(strict, &soft, 1000, 0.0, 0.0);
     for (int t = 0; t < TAG_COUNT; t++)
         ck_assert_msg(strict[t] >= 0.995, "%s: strict %g", caption_tag_names[t], strict[t]);
     ck_assert_msg(soft > 0.94, "soft %g", soft);
@@ -73,7 +73,7 @@ END_TEST
 START_TEST(mild_blur_and_noise_change_no_verdict)
 {
     double strict[TAG_COUNT], soft;
-    read_back(strict, &soft, 1000, 0.6, 4.0);
+    read_back(strict, &soft, 500, 0.6, 4.0);
     for (int t = 0; t < TAG_COUNT; t++)
         ck_assert_msg(strict[t] >= 0.98, "%s: strict %g", caption_tag_names[t], strict[t]);
     ck_assert_msg(soft > 0.92, "soft %g", soft);
@@ -85,7 +85,7 @@ START_TEST(the_score_falls_step_by_step_with_the_damage)
     const double blur[] = {0.0, 1.0, 2.0, 3.0, 5.0, 8.0};
     double strict[TAG_COUNT], soft, before = 1.0;
     for (size_t i = 0; i < sizeof blur / sizeof *blur; i++) {
-        read_back(strict, &soft, 200, blur[i], 2.0);
+        read_back(strict, &soft, 100, blur[i], 2.0);
         ck_assert_msg(soft < before - 0.005, "blur %g: %g after %g", blur[i], soft, before);
         before = soft;
     }
@@ -98,7 +98,7 @@ START_TEST(grain_costs_even_where_the_objects_can_be_read)
     const double noise[] = {4.0, 10.0, 20.0, 40.0};
     double strict[TAG_COUNT], soft, before = 1.0;
     for (size_t i = 0; i < sizeof noise / sizeof *noise; i++) {
-        read_back(strict, &soft, 200, 0.0, noise[i]);
+        read_back(strict, &soft, 100, 0.0, noise[i]);
         ck_assert_msg(soft < before - 0.02, "noise %g: %g after %g", noise[i], soft, before);
         before = soft;
     }
@@ -219,7 +219,7 @@ START_TEST(the_wrong_picture_scores_less_and_is_never_strict)
          "background"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (uint64_t k = 0; k < 30; k++) {
+        for (uint64_t k = 0; k < 12; k++) {
             uint8_t right[WORLD_RGB_BYTES], wrong[WORLD_RGB_BYTES];
             const struct caption_spec spec = parsed(cases[i].caption);
             picture_of(right, cases[i].caption, k);
@@ -346,7 +346,7 @@ START_TEST(the_empty_caption_asks_for_a_picture_of_this_world)
 }
 END_TEST
 
-SUITE("shapes/judge", 60, rendered_truth_is_read_as_it_is, mild_blur_and_noise_change_no_verdict,
+SUITE("shapes/judge", 120, rendered_truth_is_read_as_it_is, mild_blur_and_noise_change_no_verdict,
       the_score_falls_step_by_step_with_the_damage, grain_costs_even_where_the_objects_can_be_read,
       a_pale_picture_scores_more_as_it_takes_form, degenerate_pictures_score_near_nothing,
       the_wrong_picture_scores_less_and_is_never_strict, each_object_too_many_costs,

@@ -116,7 +116,7 @@ END_TEST
 
 START_TEST(objects_never_share_a_pixel)
 {
-    for (int k = 0; k < SCENES / 3; k++) {
+    for (int k = 0; k < SCENES / 6; k++) {
         struct scene s;
         struct caption_spec spec;
         scene_pair(&s, &spec, 12, (uint64_t)k);
@@ -225,7 +225,7 @@ START_TEST(textures_shift_lightness_and_balance_out)
 }
 END_TEST
 
-SUITE("shapes/world", 60, lab_round_trips_and_knows_white_and_red,
+SUITE("shapes/world", 120, lab_round_trips_and_knows_white_and_red,
       outlines_have_their_area_centroid_and_extent,
       distance_to_an_outline_is_never_more_than_the_true_one,
       a_visible_colour_stands_out_from_every_tone, scenes_keep_the_rules_and_their_caption_is_true,
