@@ -1,0 +1,86 @@
+/* The adapter interface: images with their prompts in, typed outcomes out.  A backend is one way to
+ * a reward; the scorer knows nothing of HTTP or of pictures beyond this header.
+ *
+ * A batch is submitted and completes exactly once, later, with a score for every item or with one
+ * failure for all: an answer that cannot be trusted whole is not trusted in part, and nothing is ever
+ * scored by default.  Items and what they point to must live until the completion.
+ * Thread rule: the thread of the loop. */
+#ifndef DAGLINE_SCORER_BACKEND_H
+#define DAGLINE_SCORER_BACKEND_H
+
+#include "base/err.h"
+#include "rollout/trajectory.h"
+#include "scorer/params.h"
+#include "wire/loop.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BACKEND_BATCH_MAX 1024
+#define BACKEND_REASON_BYTES_MAX 200
+#define BACKEND_COMPONENTS_MAX (TRAJECTORY_COMPONENTS_MAX - 1) /* one place is the raw score's */
+
+struct backend_item {
+    const uint8_t *rgb; /* [height,width,3] */
+    uint32_t height, width;
+    const char *prompt, *metadata; /* UTF-8; metadata is a JSON object or "" */
+};
+
+struct backend_score {
+    double value; /* finite */
+    uint32_t component_count;
+    struct trajectory_component components[BACKEND_COMPONENTS_MAX]; /* finite */
+};
+
+enum backend_failure {
+    BACKEND_OK,
+    BACKEND_TRANSPORT, /* no connection, cut answer; tries exhausted */
+    BACKEND_TIMEOUT,   /* no answer in time; tries exhausted */
+    BACKEND_BUSY,      /* 408, 425, 429, 503; tries exhausted */
+    BACKEND_SERVER,    /* other 5xx; tries exhausted */
+    BACKEND_REFUSED,   /* 4xx */
+    BACKEND_REDIRECT,  /* 3xx: never followed */
+    BACKEND_TOO_LARGE, /* answer beyond the limit */
+    BACKEND_ANSWER,    /* 200, and not an answer to this question */
+    BACKEND_INPUT,     /* this backend cannot score such an item */
+    BACKEND_FAILURES
+};
+/* "transport", "timeout" ...; never NULL. */
+const char *backend_failure_name(enum backend_failure f);
+
+struct backend_result {
+    uint64_t batch;
+    enum backend_failure failure;
+    char reason[BACKEND_REASON_BYTES_MAX]; /* one line; "" where OK */
+    const struct backend_score *scores;    /* [count] where OK; valid during the call */
+    size_t count;
+};
+
+struct backend_counters {
+    uint64_t calls, retries, failures[BACKEND_FAILURES];
+    double seconds; /* spent in calls that were answered */
+};
+
+/* Filled by the backend's open function. */
+struct backend {
+    void *self;
+    /* BACKEND_INPUT-like errors come back as ERR_INVALID at once; nothing is completed then. */
+    int (*submit)(void *self, uint64_t batch, const struct backend_item *items, size_t n, struct err *e);
+    /* Batches that may be submitted now; 0 while the service is not known yet or is being spared. */
+    size_t (*room)(void *self);
+    bool (*ready)(void *self);
+    uint64_t (*bytes_bound)(void *self, size_t image_bytes);
+    void (*counters)(void *self, struct backend_counters *out);
+    void (*close)(void *self);
+};
+
+typedef void backend_done(void *arg, const struct backend_result *result);
+
+/* `done` is called for each completion, from the loop or from within submit. */
+int backend_open_builtin(struct backend *out, const struct reward_params *p, backend_done *done,
+                         void *arg, struct err *e) MUST_USE;
+int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
+                      backend_done *done, void *arg, struct err *e) MUST_USE;
+
+#endif

@@ -1,0 +1,50 @@
+/* Settings of the scorer: sections `scorer` and `reward`; `replay` is in replay/replay_params.h. */
+#ifndef DAGLINE_SCORER_PARAMS_H
+#define DAGLINE_SCORER_PARAMS_H
+
+#include "base/config.h"
+
+#define SCORER_PARAMS(P, S)                                                                        \
+    P(S, text, name, "0", "", "32", "", "which scorer this is, for logs and status")               \
+    P(S, text, http, "127.0.0.1:7713", "", "255", "", "address of /healthz and /metrics")          \
+    P(S, size, budget, "256MiB", "1MiB", "1TiB", "",                                               \
+      "trajectories in hand and granted, together: the scorer's memory")                           \
+    P(S, integer, window, "64", "1", "4096", "items", "granted to one sampler at a time")          \
+    P(S, duration, peer_timeout, "30s", "2s", "1h", "",                                            \
+      "a sampler silent for so long loses its credit")                                             \
+    P(S, duration, drain, "30s", "100ms", "1h", "", "at SIGTERM, for what is in hand")             \
+    P(S, duration, grant_every, "100ms", "5ms", "10s", "", "how often room is asked for again")
+
+#define REWARD_PARAMS(P, S)                                                                        \
+    P(S, text, backend, "oip-v2", "", "64", "",                                                    \
+      "oip-v2 (a service), or builtin:shapes, builtin:jpeg_compressibility, "                      \
+      "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm")                   \
+    P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without /v2")        \
+    P(S, text, model, "shapes-judge", "", "128", "", "model name of the service")                  \
+    P(S, text, model_version, "", "", "64", "", "empty: the service's choice")                     \
+    P(S, flag, binary, "yes", "", "", "", "tensors as raw bytes behind the JSON, not inside it")   \
+    P(S, text, image_input, "", "", "128", "", "tensor for images; empty: by the metadata")        \
+    P(S, text, prompt_input, "", "", "128", "", "tensor for prompts; empty: by the metadata")      \
+    P(S, text, metadata_input, "", "", "128", "", "tensor for prompt metadata; empty: by name")    \
+    P(S, text, output, "", "", "128", "", "tensor of the score; empty: by the metadata")           \
+    P(S, integer, batch, "64", "1", "1024", "images", "in one call")                               \
+    P(S, duration, linger, "5ms", "0", "1s", "", "wait for a fuller batch while others run")       \
+    P(S, integer, concurrency, "4", "1", "64", "calls", "at one time; less after 429 and 503")     \
+    P(S, duration, timeout, "30s", "100ms", "1h", "", "of one call")                               \
+    P(S, duration, deadline, "2m", "100ms", "1d", "", "of one batch with all its tries")           \
+    P(S, integer, retries, "8", "0", "100", "tries", "after transport errors, 408 425 429 5xx")    \
+    P(S, duration, backoff, "200ms", "1ms", "1m", "", "first backoff; doubles, full jitter")       \
+    P(S, size, answer_max, "1MiB", "1KiB", "64MiB", "", "larger answers are refused")              \
+    P(S, real, scale, "1", "", "", "", "reward = offset + scale * score")                          \
+    P(S, real, offset, "0", "", "", "", "reward = offset + scale * score")                         \
+    P(S, real, score_min, "-1e30", "", "", "", "a lower score is a wrong answer")                  \
+    P(S, real, score_max, "1e30", "", "", "", "a higher score is a wrong answer")                  \
+    P(S, secret, bearer, "", "", "1000", "", "file of the token for Authorization: Bearer")        \
+    P(S, text, ca_file, "", "", "1000", "", "CA certificates for https; empty: the system's")
+
+CONFIG_STRUCT(scorer_params, SCORER_PARAMS);
+CONFIG_STRUCT(reward_params, REWARD_PARAMS);
+extern const struct config_table scorer_table;
+extern const struct config_table reward_table;
+
+#endif
