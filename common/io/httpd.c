@@ -58,6 +58,8 @@ static enum MHD_Result send_reply(struct MHD_Connection *connection, struct http
     }
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (r->extra_name != NULL)
+        MHD_add_response_header(response, r->extra_name, r->extra_value);
     if (r->retry_after_s > 0) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%d", r->retry_after_s);

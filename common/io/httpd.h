@@ -39,6 +39,8 @@ struct httpd_reply {
     const char *content_type; /* a literal */
     struct buf body;
     int retry_after_s; /* > 0: adds the header Retry-After */
+    const char *extra_name; /* one more header, a literal; NULL for none */
+    char extra_value[64];
 };
 
 typedef void httpd_handler(void *arg, const struct httpd_request *request, struct httpd_reply *reply);

@@ -2,9 +2,9 @@
  * a reward; the scorer knows nothing of HTTP or of pictures beyond this header.
  *
  * A batch is submitted and completes exactly once, later, with a score for every item or with one
- * failure for all: an answer that cannot be trusted whole is not trusted in part, and nothing is ever
- * scored by default.  Items and what they point to must live until the completion.
- * Thread rule: the thread of the loop. */
+ * failure for all: an answer that cannot be trusted whole is not trusted in part, and nothing is
+ * ever scored by default.  Items and what they point to must live until the completion. Thread
+ * rule: the thread of the loop. */
 #ifndef DAGLINE_SCORER_BACKEND_H
 #define DAGLINE_SCORER_BACKEND_H
 
@@ -66,8 +66,10 @@ struct backend_counters {
 struct backend {
     void *self;
     /* BACKEND_INPUT-like errors come back as ERR_INVALID at once; nothing is completed then. */
-    int (*submit)(void *self, uint64_t batch, const struct backend_item *items, size_t n, struct err *e);
-    /* Batches that may be submitted now; 0 while the service is not known yet or is being spared. */
+    int (*submit)(void *self, uint64_t batch, const struct backend_item *items, size_t n,
+                  struct err *e);
+    /* Batches that may be submitted now; 0 while the service is not known yet or is being spared.
+     */
     size_t (*room)(void *self);
     bool (*ready)(void *self);
     uint64_t (*bytes_bound)(void *self, size_t image_bytes);

@@ -52,8 +52,8 @@ static int score_shapes(struct builtin *b, struct backend_score *s, const struct
     struct judge_view view;
     struct judge_verdict v;
     if (item->height != WORLD_SIDE || item->width != WORLD_SIDE)
-        return err_set(e, ERR_INVALID, "the shapes judge reads %dx%d pictures, not %ux%u", WORLD_SIDE, WORLD_SIDE,
-                       item->width, item->height);
+        return err_set(e, ERR_INVALID, "the shapes judge reads %dx%d pictures, not %ux%u",
+                       WORLD_SIDE, WORLD_SIDE, item->width, item->height);
     if (caption_parse(&spec, item->prompt, e) < 0)
         return err_wrap(e, "prompt is no caption of the shapes world");
     judge_look(b->judge, &view, item->rgb);
@@ -69,17 +69,20 @@ static int score_shapes(struct builtin *b, struct backend_score *s, const struct
     return 0;
 }
 
-static int score_one(struct builtin *b, struct backend_score *s, const struct backend_item *item, struct err *e)
+static int score_one(struct builtin *b, struct backend_score *s, const struct backend_item *item,
+                     struct err *e)
 {
     *s = (struct backend_score){0};
     if (b->judge != NULL)
         return score_shapes(b, s, item, e);
-    const struct image image = {.width = (int)item->width, .height = (int)item->height,
+    const struct image image = {.width = (int)item->width,
+                                .height = (int)item->height,
                                 .rgb = (uint8_t *)(uintptr_t)item->rgb}; /* read only */
     return reward_of(&s->value, b->kind, &image, e);
 }
 
-static int builtin_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n, struct err *e)
+static int builtin_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n,
+                          struct err *e)
 {
     struct builtin *b = self;
     struct backend_result result = {.batch = batch, .scores = b->scores, .count = n};
@@ -93,8 +96,8 @@ static int builtin_submit(void *self, uint64_t batch, const struct backend_item 
             snprintf(result.reason, sizeof result.reason, "%.180s", why.text);
         } else if (!isfinite(s->value) || s->value < b->score_min || s->value > b->score_max) {
             result.failure = BACKEND_ANSWER;
-            snprintf(result.reason, sizeof result.reason, "score %g is outside %g..%g", s->value, b->score_min,
-                     b->score_max);
+            snprintf(result.reason, sizeof result.reason, "score %g is outside %g..%g", s->value,
+                     b->score_min, b->score_max);
         }
     }
     b->counters.failures[result.failure]++;
@@ -133,8 +136,8 @@ static void builtin_close(void *self)
     mem_free(b);
 }
 
-int backend_open_builtin(struct backend *out, const struct reward_params *p, backend_done *done, void *arg,
-                         struct err *e)
+int backend_open_builtin(struct backend *out, const struct reward_params *p, backend_done *done,
+                         void *arg, struct err *e)
 {
     const char *name = p->backend + strlen(BUILTIN_PREFIX);
     struct builtin *b = mem_new(1, sizeof *b);
@@ -148,7 +151,12 @@ int backend_open_builtin(struct backend *out, const struct reward_params *p, bac
         mem_free(b);
         return err_wrap(e, "reward.backend %s (builtin:shapes is one more)", p->backend);
     }
-    *out = (struct backend){.self = b, .submit = builtin_submit, .room = builtin_room, .ready = builtin_ready,
-                            .bytes_bound = builtin_bytes, .counters = builtin_counters, .close = builtin_close};
+    *out = (struct backend){.self = b,
+                            .submit = builtin_submit,
+                            .room = builtin_room,
+                            .ready = builtin_ready,
+                            .bytes_bound = builtin_bytes,
+                            .counters = builtin_counters,
+                            .close = builtin_close};
     return 0;
 }

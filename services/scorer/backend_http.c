@@ -1,9 +1,10 @@
 /* The only door to libcurl: an Open Inference Protocol v2 service over HTTP/1.1.
  *
- * One connection pool, driven by the service's loop.  A call is a POST that is built once and may be
- * tried several times; only what may be better later is tried again (no connection, cut answer, timeout,
- * 408, 425, 429, 5xx), after a full-jitter exponential backoff or the service's own Retry-After.
- * How many calls run at once is learnt: halved by 429, 503 and failed transport, grown by answers. */
+ * One connection pool, driven by the service's loop.  A call is a POST that is built once and may
+ * be tried several times; only what may be better later is tried again (no connection, cut answer,
+ * timeout, 408, 425, 429, 5xx), after a full-jitter exponential backoff or the service's own
+ * Retry-After. How many calls run at once is learnt: halved by 429, 503 and failed transport, grown
+ * by answers. */
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -24,7 +25,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define URL_BYTES_MAX 2048
+#define URL_BYTES_MAX 8192
 #define REQUEST_BYTES_MAX ((size_t)512 << 20)
 #define HEADERS_BYTES_MAX (64u << 10)
 #define RETRY_AFTER_S_MAX 60
@@ -72,7 +73,7 @@ struct http {
     struct oip_model model;
     double limit; /* calls at once, learnt */
 
-    int timer; /* of the loop, -1: none */
+    int timer;           /* of the loop, -1: none */
     int64_t curl_due_ms; /* INT64_MAX: none */
     uint64_t jitter;
     struct err loop_error; /* of a watch that could not be added */
@@ -119,7 +120,8 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
         c->retry_after_s = -1;
         c->answer_has_json_bytes = false;
     } else if (header_value(line, n, "Retry-After", value, sizeof value)) {
-        c->retry_after_s = oip_retry_after_s(value, clock_wall_ns(NULL) / CLOCK_NS_PER_S, RETRY_AFTER_S_MAX);
+        c->retry_after_s =
+            oip_retry_after_s(value, clock_wall_ns(NULL) / CLOCK_NS_PER_S, RETRY_AFTER_S_MAX);
     } else if (header_value(line, n, "Inference-Header-Content-Length", value, sizeof value)) {
         char *end = value;
         c->answer_json_bytes = strtoul(value, &end, 10);
@@ -131,7 +133,7 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
     return c->too_large ? 0 : n;
 }
 
-/* Addresses that no reward service has: link-local (cloud metadata), unspecified, multicast.  Looked
+/* Addresses that no reward service has: link-local (cloud metadata), unspecified, multicast. Looked
  * at when the socket is made, so that no name can resolve around it. */
 static bool address_allowed(const struct curl_sockaddr *a)
 {
@@ -172,7 +174,8 @@ static int on_watch(CURL *easy, curl_socket_t fd, int what, void *arg, void *soc
         loop_remove_fd(h->loop, fd);
         return 0;
     }
-    const int events = (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0);
+    const int events =
+        (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0);
     return loop_add_fd(h->loop, fd, events, on_fd, h, &h->loop_error);
 }
 
@@ -230,7 +233,8 @@ static void set_safety(struct call *c)
     curl_easy_setopt(x, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(x, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(x, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(x, CURLOPT_PROXY, ""); /* and the proxy variables of the environment are ignored */
+    curl_easy_setopt(x, CURLOPT_PROXY,
+                     ""); /* and the proxy variables of the environment are ignored */
     curl_easy_setopt(x, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(x, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(x, CURLOPT_OPENSOCKETFUNCTION, on_open);
@@ -249,7 +253,9 @@ static void start(struct call *c)
     char url[URL_BYTES_MAX + 16];
     snprintf(url, sizeof url, "%s%s", h->base_url, c->metadata ? "" : "/infer");
     const int64_t left_ms = c->deadline_ms - now_ms;
-    const long timeout_ms = (long)(h->p.timeout_ms < left_ms ? h->p.timeout_ms : left_ms > 1 ? left_ms : 1);
+    const long timeout_ms = (long)(h->p.timeout_ms < left_ms ? h->p.timeout_ms
+                                   : left_ms > 1             ? left_ms
+                                                             : 1);
     c->tries++;
     c->began_ms = now_ms;
     c->state = CALL_RUNNING;
@@ -293,14 +299,16 @@ static struct verdict verdict_of_curl(const struct call *c, CURLcode code)
     struct verdict v = {.failure = BACKEND_TRANSPORT, .again = true, .spare = true};
     if (c->too_large) {
         v = (struct verdict){.failure = BACKEND_TOO_LARGE};
-        snprintf(v.reason, sizeof v.reason, "the answer is larger than %zu bytes", c->answer.bytes_max);
+        snprintf(v.reason, sizeof v.reason, "the answer is larger than %zu bytes",
+                 c->answer.bytes_max);
         return v;
     }
     if (code == CURLE_OPERATION_TIMEDOUT)
         v.failure = BACKEND_TIMEOUT;
     /* What a configuration error or a certificate causes stays so. */
-    v.again = !c->refused_address && code != CURLE_UNSUPPORTED_PROTOCOL && code != CURLE_URL_MALFORMAT &&
-              code != CURLE_PEER_FAILED_VERIFICATION && code != CURLE_SSL_CACERT_BADFILE;
+    v.again = !c->refused_address && code != CURLE_UNSUPPORTED_PROTOCOL &&
+              code != CURLE_URL_MALFORMAT && code != CURLE_PEER_FAILED_VERIFICATION &&
+              code != CURLE_SSL_CACERT_BADFILE;
     snprintf(v.reason, sizeof v.reason, "%.150s",
              c->refused_address ? "the service's address is link-local, unspecified or multicast"
              : c->why[0] != 0   ? c->why
@@ -314,7 +322,8 @@ static struct verdict verdict_of_status(const struct call *c, long status)
     if (status >= 300 && status < 400)
         v.failure = BACKEND_REDIRECT;
     else if (status == 408 || status == 425 || status == 429 || status == 503)
-        v = (struct verdict){.failure = BACKEND_BUSY, .again = true, .spare = status == 429 || status == 503};
+        v = (struct verdict){
+            .failure = BACKEND_BUSY, .again = true, .spare = status == 429 || status == 503};
     else if (status >= 500)
         v = (struct verdict){.failure = BACKEND_SERVER, .again = true};
     else if (status >= 400)
@@ -331,9 +340,10 @@ static struct verdict judge_answer(struct call *c)
     struct verdict v = {.failure = BACKEND_OK};
     struct err e = {0};
     const size_t json_bytes = c->answer_has_json_bytes ? c->answer_json_bytes : c->answer.bytes;
-    const int rc = c->metadata ? oip_read_metadata(&h->model, c->answer.data, c->answer.bytes, &h->p, &e)
-                               : oip_read_answer(h->scores, c->n, &h->model, c->id, c->answer.data,
-                                                 c->answer.bytes, json_bytes, &e);
+    const int rc = c->metadata
+                       ? oip_read_metadata(&h->model, c->answer.data, c->answer.bytes, &h->p, &e)
+                       : oip_read_answer(h->scores, c->n, &h->model, c->id, c->answer.data,
+                                         c->answer.bytes, json_bytes, &e);
     if (rc < 0) {
         v.failure = BACKEND_ANSWER;
         snprintf(v.reason, sizeof v.reason, "%.190s", e.text);
@@ -383,14 +393,14 @@ static void end_metadata(struct call *c, const struct verdict *v)
     struct http *h = c->http;
     if (v->failure == BACKEND_OK) {
         h->ready = true;
-        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s score=%s components=%u", h->p.url, h->p.model,
-                  h->model.output, h->model.component_count);
+        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s score=%s components=%u",
+                  h->p.url, h->p.model, h->model.output, h->model.component_count);
         release(c);
         return;
     }
     if ((c->tries & (c->tries - 1)) == 0) /* the 1st, 2nd, 4th, 8th ... time */
-        log_event(LOG_WARN, "reward_service_waiting", "url=%s tries=%u failure=%s reason=%s", h->p.url, c->tries,
-                  backend_failure_name(v->failure), v->reason);
+        log_event(LOG_WARN, "reward_service_waiting", "url=%s tries=%u failure=%s reason=%s",
+                  h->p.url, c->tries, backend_failure_name(v->failure), v->reason);
     c->state = CALL_WAITING;
     c->next_ms = clock_mono_ms(NULL) + 50 + delay_ms(c);
     c->deadline_ms = INT64_MAX / 2;
@@ -408,7 +418,8 @@ static void end_batch(struct call *c, const struct verdict *v)
             return;
         }
     }
-    struct backend_result result = {.batch = c->batch, .failure = v->failure, .scores = h->scores, .count = c->n};
+    struct backend_result result = {
+        .batch = c->batch, .failure = v->failure, .scores = h->scores, .count = c->n};
     snprintf(result.reason, sizeof result.reason, "%s", v->reason);
     h->counters.failures[v->failure]++;
     if (v->failure == BACKEND_OK)
@@ -481,7 +492,8 @@ static int on_fd(void *arg, int fd, int events, struct err *e)
 {
     struct http *h = arg;
     int running;
-    const int what = (events & LOOP_READ ? CURL_CSELECT_IN : 0) | (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0);
+    const int what =
+        (events & LOOP_READ ? CURL_CSELECT_IN : 0) | (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0);
     curl_multi_socket_action(h->multi, fd, what, &running);
     return drive(h, e);
 }
@@ -521,7 +533,8 @@ static size_t active(const struct http *h)
     return n;
 }
 
-static int http_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n, struct err *e)
+static int http_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n,
+                       struct err *e)
 {
     struct http *h = self;
     struct call *c = free_call(h);
@@ -559,7 +572,8 @@ static uint64_t http_bytes(void *self, size_t image_bytes)
 {
     const struct http *h = self;
     const uint64_t text = TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX;
-    /* While it is built a request is there twice; numbers inside JSON take up to 4 bytes each and 32 as values. */
+    /* While it is built a request is there twice; numbers inside JSON take up to 4 bytes each and
+     * 32 as values. */
     const uint64_t item = (h->p.binary ? 2 : 40) * (uint64_t)image_bytes + 2 * text;
     const uint64_t calls = (uint64_t)h->p.concurrency;
     return calls * ((uint64_t)h->p.batch * item + (uint64_t)h->p.answer_max_bytes) + sizeof *h;
@@ -592,13 +606,15 @@ static void http_close(void *self)
     curl_global_cleanup();
 }
 
-/* A name that goes into the path of a URL: what could end the path or climb out of it is refused. */
+/* A name that goes into the path of a URL: what could end the path or climb out of it is refused.
+ */
 static int check_name(const char *what, const char *name, struct err *e)
 {
     for (const char *p = name; *p != 0; p++)
-        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ||
-              *p == '_' || *p == '.'))
-            return err_set(e, ERR_INVALID, "%s %s: only letters, digits, - _ . are accepted", what, name);
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+              *p == '-' || *p == '_' || *p == '.'))
+            return err_set(e, ERR_INVALID, "%s %s: only letters, digits, - _ . are accepted", what,
+                           name);
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0
                ? err_set(e, ERR_INVALID, "%s %s is no name", what, name)
                : 0;
@@ -609,13 +625,16 @@ static int make_base_url(struct http *h, struct err *e)
     const struct reward_params *p = &h->p;
     size_t n = strlen(p->url);
     if (strncmp(p->url, "http://", 7) != 0 && strncmp(p->url, "https://", 8) != 0)
-        return err_set(e, ERR_INVALID, "reward.url %s: write http://HOST:PORT or https://HOST:PORT", p->url);
+        return err_set(e, ERR_INVALID, "reward.url %s: write http://HOST:PORT or https://HOST:PORT",
+                       p->url);
     for (const char *c = p->url; *c != 0; c++)
         if (*c <= ' ' || *c == '@' || *c == '?' || *c == '#' || *c == '\\' || *c > '~')
-            return err_set(e, ERR_INVALID, "reward.url %s: no user, query, fragment or space may be in it", p->url);
+            return err_set(e, ERR_INVALID,
+                           "reward.url %s: no user, query, fragment or space may be in it", p->url);
     if (p->model[0] == 0)
         return err_set(e, ERR_INVALID, "reward.model is empty");
-    if (check_name("reward.model", p->model, e) < 0 || check_name("reward.model_version", p->model_version, e) < 0)
+    if (check_name("reward.model", p->model, e) < 0 ||
+        check_name("reward.model_version", p->model_version, e) < 0)
         return -1;
     while (n > 0 && p->url[n - 1] == '/')
         n--;
@@ -624,8 +643,8 @@ static int make_base_url(struct http *h, struct err *e)
     return 0;
 }
 
-int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop, backend_done *done,
-                      void *arg, struct err *e)
+int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
+                      backend_done *done, void *arg, struct err *e)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     struct http *h = mem_new(1, sizeof *h);
@@ -663,8 +682,13 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
     buf_init(&c->answer, METADATA_ANSWER_BYTES_MAX);
     if (drive(h, e) < 0)
         goto fail;
-    *out = (struct backend){.self = h, .submit = http_submit, .room = http_room, .ready = http_ready,
-                            .bytes_bound = http_bytes, .counters = http_counters, .close = http_close};
+    *out = (struct backend){.self = h,
+                            .submit = http_submit,
+                            .room = http_room,
+                            .ready = http_ready,
+                            .bytes_bound = http_bytes,
+                            .counters = http_counters,
+                            .close = http_close};
     return 0;
 fail:
     http_close(h);

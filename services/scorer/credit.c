@@ -3,7 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
-void credit_init(struct credit_ledger *c, uint64_t first_session, uint64_t bytes_budget, uint64_t window)
+void credit_init(struct credit_ledger *c, uint64_t first_session, uint64_t bytes_budget,
+                 uint64_t window)
 {
     assert(bytes_budget > 0 && window > 0);
     memset(c, 0, sizeof *c);
@@ -28,8 +29,8 @@ static struct credit_peer *new_peer(struct credit_ledger *c)
     return c->peer_count < CREDIT_PEERS_MAX ? &c->peers[c->peer_count++] : NULL;
 }
 
-struct credit_peer *credit_hello(struct credit_ledger *c, const void *id, size_t id_bytes, uint64_t item_bytes,
-                                 int64_t now_ms)
+struct credit_peer *credit_hello(struct credit_ledger *c, const void *id, size_t id_bytes,
+                                 uint64_t item_bytes, int64_t now_ms)
 {
     assert(id_bytes > 0 && id_bytes <= MESSAGE_PEER_BYTES_MAX);
     struct credit_peer *p = credit_find(c, id, id_bytes);
@@ -78,11 +79,12 @@ uint64_t credit_items_outstanding(const struct credit_ledger *c)
     return n;
 }
 
-/* An item that came smaller than announced leaves bytes granted and unused: only items outstanding can
- * still use them, so no more than their announced size counts. */
+/* An item that came smaller than announced leaves bytes granted and unused: only items outstanding
+ * can still use them, so no more than their announced size counts. */
 static uint64_t peer_bytes(const struct credit_peer *p)
 {
-    const uint64_t items = less(p->items_granted, p->items_got), bytes = less(p->bytes_granted, p->bytes_got);
+    const uint64_t items = less(p->items_granted, p->items_got),
+                   bytes = less(p->bytes_granted, p->bytes_got);
     const uint64_t most = items * p->item_bytes;
     return bytes < most ? bytes : most;
 }

@@ -1,9 +1,10 @@
-/* Flow control towards the samplers: who may send how much.  Pure bookkeeping: no sockets, no clock.
+/* Flow control towards the samplers: who may send how much.  Pure bookkeeping: no sockets, no
+ * clock.
  *
- * Grants are cumulative within a peer's session.  What is granted and has not come yet is outstanding;
- * outstanding and held bytes together stay within the budget, outstanding and held items within the
- * replay's room.  A peer that is silent for too long is forgotten with its credit; when it is heard
- * again it gets a new session and sends again what is unacknowledged. */
+ * Grants are cumulative within a peer's session.  What is granted and has not come yet is
+ * outstanding; outstanding and held bytes together stay within the budget, outstanding and held
+ * items within the replay's room.  A peer that is silent for too long is forgotten with its credit;
+ * when it is heard again it gets a new session and sends again what is unacknowledged. */
 #ifndef DAGLINE_SCORER_CREDIT_H
 #define DAGLINE_SCORER_CREDIT_H
 
@@ -38,23 +39,25 @@ struct credit_ledger {
 };
 
 /* first_session: another number than the one of any scorer before. */
-void credit_init(struct credit_ledger *c, uint64_t first_session, uint64_t bytes_budget, uint64_t window);
+void credit_init(struct credit_ledger *c, uint64_t first_session, uint64_t bytes_budget,
+                 uint64_t window);
 
 /* A peer introduces itself or is alive.  NULL: too many peers. */
-struct credit_peer *credit_hello(struct credit_ledger *c, const void *id, size_t id_bytes, uint64_t item_bytes,
-                                 int64_t now_ms);
+struct credit_peer *credit_hello(struct credit_ledger *c, const void *id, size_t id_bytes,
+                                 uint64_t item_bytes, int64_t now_ms);
 
 /* NULL for a stranger. */
 struct credit_peer *credit_find(struct credit_ledger *c, const void *id, size_t id_bytes);
 
-/* An item came.  False where there is no room for it: it must be dropped, unanswered, and is not held. */
+/* An item came.  False where there is no room for it: it must be dropped, unanswered, and is not
+ * held. */
 bool credit_take(struct credit_ledger *c, struct credit_peer *p, uint64_t bytes, int64_t now_ms);
 
 /* An item is no longer held. */
 void credit_release(struct credit_ledger *c, uint64_t bytes);
 
-/* Spreads what the budget and `room` (items that the replay still wants, held ones not yet subtracted)
- * allow over the peers, one item a turn; sets `tell` of those that got something. */
+/* Spreads what the budget and `room` (items that the replay still wants, held ones not yet
+ * subtracted) allow over the peers, one item a turn; sets `tell` of those that got something. */
 void credit_grant(struct credit_ledger *c, uint64_t room);
 
 /* Forgets peers that were not heard since before_ms; returns how many. */

@@ -71,12 +71,14 @@ static void name_copy(char out[OIP_NAME_BYTES_MAX], const char *name)
 }
 
 /* The role of one input by the settings first, by type and name second; false where it has none. */
-static bool place_input(struct oip_model *m, const struct tensor_info *t, const struct reward_params *p)
+static bool place_input(struct oip_model *m, const struct tensor_info *t,
+                        const struct reward_params *p)
 {
     enum oip_images layout;
     const bool named_image = strcmp(t->name, p->image_input) == 0;
     const bool pixels = takes_pixels(t, &layout);
-    const bool png = is_bytes(t) && (has_word(t->name, "image") || has_word(t->name, "png") || named_image);
+    const bool png =
+        is_bytes(t) && (has_word(t->name, "image") || has_word(t->name, "png") || named_image);
     if ((pixels || png) && m->image_input[0] == 0 && (p->image_input[0] == 0 || named_image)) {
         m->images = pixels ? layout : OIP_PNG;
         m->image_rank = (int64_t)t->rank;
@@ -92,8 +94,10 @@ static bool place_input(struct oip_model *m, const struct tensor_info *t, const 
         name_copy(m->metadata_input, t->name);
         return true;
     }
-    /* The remaining BYTES input is the prompt whatever its name, unless the settings name another. */
-    if (m->prompt_input[0] == 0 && (p->prompt_input[0] == 0 || strcmp(t->name, p->prompt_input) == 0)) {
+    /* The remaining BYTES input is the prompt whatever its name, unless the settings name another.
+     */
+    if (m->prompt_input[0] == 0 &&
+        (p->prompt_input[0] == 0 || strcmp(t->name, p->prompt_input) == 0)) {
         m->prompt_rank = (int64_t)t->rank;
         name_copy(m->prompt_input, t->name);
         return true;
@@ -101,18 +105,19 @@ static bool place_input(struct oip_model *m, const struct tensor_info *t, const 
     return false;
 }
 
-static int place_inputs(struct oip_model *m, const struct json *inputs, const struct reward_params *p,
-                        struct err *e)
+static int place_inputs(struct oip_model *m, const struct json *inputs,
+                        const struct reward_params *p, struct err *e)
 {
     for (size_t i = 0; i < json_count(inputs); i++) {
         struct tensor_info t;
         if (read_tensor_info(&t, json_at(inputs, i), e) < 0)
             return err_wrap(e, "metadata: input %zu", i);
         if (!place_input(m, &t, p))
-            return err_set(e, ERR_INVALID,
-                           "metadata: nothing is known for input %.100s (%.16s, rank %zu); images are UINT8 "
-                           "[N,H,W,3] or [N,3,H,W] or BYTES, prompts BYTES (settings reward.*_input)",
-                           t.name, t.datatype, t.rank);
+            return err_set(
+                e, ERR_INVALID,
+                "metadata: nothing is known for input %.100s (%.16s, rank %zu); images are UINT8 "
+                "[N,H,W,3] or [N,3,H,W] or BYTES, prompts BYTES (settings reward.*_input)",
+                t.name, t.datatype, t.rank);
     }
     if (m->image_input[0] == 0)
         return err_set(e, ERR_INVALID, "metadata: no input takes images (reward.image_input)");
@@ -121,7 +126,7 @@ static int place_inputs(struct oip_model *m, const struct json *inputs, const st
 
 static bool is_number(const char *datatype)
 {
-    static const char *const known[] = {"FP32", "FP64", "INT8", "INT16", "INT32", "INT64",
+    static const char *const known[] = {"FP32",  "FP64",   "INT8",   "INT16",  "INT32", "INT64",
                                         "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(datatype, known[i]) == 0)
@@ -136,12 +141,12 @@ static bool one_per_image(const struct tensor_info *t)
 
 static bool is_score_name(const char *name)
 {
-    return strcmp(name, "score") == 0 || strcmp(name, "scores") == 0 || strcmp(name, "reward") == 0 ||
-           strcmp(name, "rewards") == 0;
+    return strcmp(name, "score") == 0 || strcmp(name, "scores") == 0 ||
+           strcmp(name, "reward") == 0 || strcmp(name, "rewards") == 0;
 }
 
-static int place_outputs(struct oip_model *m, const struct json *outputs, const struct reward_params *p,
-                         struct err *e)
+static int place_outputs(struct oip_model *m, const struct json *outputs,
+                         const struct reward_params *p, struct err *e)
 {
     const struct tensor_info none = {0};
     struct tensor_info score = none;
@@ -154,7 +159,8 @@ static int place_outputs(struct oip_model *m, const struct json *outputs, const 
         if (!one_per_image(&all[i]))
             continue;
         numeric++;
-        const bool wanted = p->output[0] != 0 ? strcmp(all[i].name, p->output) == 0 : is_score_name(all[i].name);
+        const bool wanted =
+            p->output[0] != 0 ? strcmp(all[i].name, p->output) == 0 : is_score_name(all[i].name);
         if (wanted && score.name == NULL)
             score = all[i];
     }
@@ -162,8 +168,9 @@ static int place_outputs(struct oip_model *m, const struct json *outputs, const 
         if (one_per_image(&all[i]))
             score = all[i];
     if (score.name == NULL)
-        return err_set(e, ERR_INVALID,
-                       "metadata: no output is the score; name one of one number per image in reward.output");
+        return err_set(
+            e, ERR_INVALID,
+            "metadata: no output is the score; name one of one number per image in reward.output");
     name_copy(m->output, score.name);
     for (size_t i = 0; i < n; i++) {
         if (!one_per_image(&all[i]) || strcmp(all[i].name, score.name) == 0 ||
@@ -175,10 +182,11 @@ static int place_outputs(struct oip_model *m, const struct json *outputs, const 
     return 0;
 }
 
-int oip_read_metadata(struct oip_model *m, const void *text, size_t bytes, const struct reward_params *p,
-                      struct err *e)
+int oip_read_metadata(struct oip_model *m, const void *text, size_t bytes,
+                      const struct reward_params *p, struct err *e)
 {
-    *m = (struct oip_model){.score_min = p->score_min, .score_max = p->score_max, .binary = p->binary};
+    *m = (struct oip_model){
+        .score_min = p->score_min, .score_max = p->score_max, .binary = p->binary};
     struct json *v = NULL;
     const struct json *inputs, *outputs;
     if (json_parse(&v, text, bytes, METADATA_BYTES_MAX, e) < 0)
@@ -212,12 +220,13 @@ struct part { /* the raw bytes of one tensor; borrowed */
 };
 
 /* Element i of a BYTES tensor; for PNG the caller frees *owned. */
-static int bytes_element(const struct part *t, const struct backend_item *item, const void **data, size_t *bytes,
-                         uint8_t **owned, struct err *e)
+static int bytes_element(const struct part *t, const struct backend_item *item, const void **data,
+                         size_t *bytes, uint8_t **owned, struct err *e)
 {
     *owned = NULL;
     if (t->what == PART_PNG) {
-        struct image image = {.width = (int)item->width, .height = (int)item->height,
+        struct image image = {.width = (int)item->width,
+                              .height = (int)item->height,
                               .rgb = (uint8_t *)(uintptr_t)item->rgb}; /* read only */
         if (png_encode(owned, bytes, &image, NULL, e) < 0)
             return -1;
@@ -264,7 +273,8 @@ static void append_base64(struct json *list, const uint8_t *data, size_t bytes)
     char *text = mem_new((bytes + 2) / 3 * 4 + 1, 1);
     size_t k = 0;
     for (size_t i = 0; i < bytes; i += 3) {
-        const uint32_t v = (uint32_t)data[i] << 16 | (i + 1 < bytes ? (uint32_t)data[i + 1] << 8 : 0) |
+        const uint32_t v = (uint32_t)data[i] << 16 |
+                           (i + 1 < bytes ? (uint32_t)data[i + 1] << 8 : 0) |
                            (i + 2 < bytes ? data[i + 2] : 0u);
         text[k++] = digits[v >> 18];
         text[k++] = digits[v >> 12 & 63];
@@ -284,8 +294,9 @@ static int json_data(struct json **out, const struct part *t, const struct oip_m
     for (size_t i = 0; i < n; i++) {
         if (t->what == PART_PIXELS) {
             for (size_t k = 0; k < 3 * pixels; k++)
-                json_append_int(data, m->images == OIP_NHWC ? items[i].rgb[k]
-                                                            : items[i].rgb[3 * (k % pixels) + k / pixels]);
+                json_append_int(data, m->images == OIP_NHWC
+                                          ? items[i].rgb[k]
+                                          : items[i].rgb[3 * (k % pixels) + k / pixels]);
             continue;
         }
         const void *bytes;
@@ -348,8 +359,8 @@ static struct json *asked_outputs(const struct oip_model *m)
     return outputs;
 }
 
-int oip_write_request(struct buf *body, size_t *json_bytes, const struct oip_model *m, const char *id,
-                      const struct backend_item *items, size_t n, struct err *e)
+int oip_write_request(struct buf *body, size_t *json_bytes, const struct oip_model *m,
+                      const char *id, const struct backend_item *items, size_t n, struct err *e)
 {
     assert(n > 0 && n <= BACKEND_BATCH_MAX);
     struct part parts[3];
@@ -424,10 +435,11 @@ static double binary_value(const char *datatype, const uint8_t *at)
         uint32_t u32;
         uint64_t u64;
     } v;
-    memcpy(&v, at, datatype[0] == 'B' || strchr(datatype, '8') != NULL ? 1
-                   : strstr(datatype, "16") != NULL                    ? 2
-                   : strstr(datatype, "32") != NULL                    ? 4
-                                                                       : 8);
+    memcpy(&v, at,
+           datatype[0] == 'B' || strchr(datatype, '8') != NULL ? 1
+           : strstr(datatype, "16") != NULL                    ? 2
+           : strstr(datatype, "32") != NULL                    ? 4
+                                                               : 8);
     if (strcmp(datatype, "FP32") == 0)
         return (double)v.f;
     if (strcmp(datatype, "FP64") == 0)
@@ -470,7 +482,8 @@ static int read_binary(double *out, size_t n, const char *datatype, const struct
     if (json_get_int(parameters, "binary_data_size", 0, INT32_MAX, &bytes, e) < 0)
         return -1;
     if ((size_t)bytes != n * one || a->raw_bytes - a->raw_used < (size_t)bytes)
-        return err_set(e, ERR_INVALID, "binary_data_size is %lld, wanted %zu of the %zu bytes that are left",
+        return err_set(e, ERR_INVALID,
+                       "binary_data_size is %lld, wanted %zu of the %zu bytes that are left",
                        (long long)bytes, n * one, a->raw_bytes - a->raw_used);
     for (size_t i = 0; i < n; i++)
         out[i] = binary_value(datatype, a->raw + a->raw_used + i * one);
@@ -478,7 +491,8 @@ static int read_binary(double *out, size_t n, const char *datatype, const struct
     return 0;
 }
 
-static int read_json_data(double *out, size_t n, const char *datatype, const struct json *tensor, struct err *e)
+static int read_json_data(double *out, size_t n, const char *datatype, const struct json *tensor,
+                          struct err *e)
 {
     const struct json *data;
     if (json_get_list(tensor, "data", n, &data, e) < 0)
@@ -500,7 +514,8 @@ static int read_json_data(double *out, size_t n, const char *datatype, const str
 }
 
 /* The values of one output.  Binary tensors are taken in order, wanted or not. */
-static int read_output(double *out, size_t n, const struct json *tensor, struct answer *a, struct err *e)
+static int read_output(double *out, size_t n, const struct json *tensor, struct answer *a,
+                       struct err *e)
 {
     const char *datatype;
     const struct json *parameters;
@@ -545,8 +560,8 @@ static int keep_output(struct backend_score *scores, size_t n, const struct oip_
             continue;
         }
         if (values[i] < m->score_min || values[i] > m->score_max)
-            return err_set(e, ERR_INVALID, "score %zu is %g, outside %g..%g", i, values[i], m->score_min,
-                           m->score_max);
+            return err_set(e, ERR_INVALID, "score %zu is %g, outside %g..%g", i, values[i],
+                           m->score_min, m->score_max);
         scores[i].value = values[i];
     }
     return 0;
@@ -570,22 +585,25 @@ static int read_outputs(struct backend_score *scores, size_t n, const struct oip
         if (seen[index])
             return err_set(e, ERR_INVALID, "output %.100s comes twice", name);
         seen[index] = true;
-        if (read_output(values, n, tensor, a, e) < 0 || keep_output(scores, n, m, index, values, e) < 0)
+        if (read_output(values, n, tensor, a, e) < 0 ||
+            keep_output(scores, n, m, index, values, e) < 0)
             return err_wrap(e, "output %.100s", name);
     }
     for (uint32_t i = 0; i <= m->component_count; i++)
         if (!seen[i])
-            return err_set(e, ERR_INVALID, "output %s is missing", i == 0 ? m->output : m->components[i - 1]);
+            return err_set(e, ERR_INVALID, "output %s is missing",
+                           i == 0 ? m->output : m->components[i - 1]);
     return 0;
 }
 
-int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_model *m, const char *id,
-                    const void *body, size_t bytes, size_t json_bytes, struct err *e)
+int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_model *m,
+                    const char *id, const void *body, size_t bytes, size_t json_bytes,
+                    struct err *e)
 {
     assert(n > 0 && n <= BACKEND_BATCH_MAX);
     if (json_bytes > bytes)
-        return err_set(e, ERR_INVALID, "answer: %zu bytes of JSON were announced, %zu bytes came", json_bytes,
-                       bytes);
+        return err_set(e, ERR_INVALID, "answer: %zu bytes of JSON were announced, %zu bytes came",
+                       json_bytes, bytes);
     struct json *v = NULL;
     if (json_parse(&v, body, json_bytes, json_bytes, e) < 0)
         return err_wrap(e, "answer");
@@ -645,15 +663,17 @@ static bool parse_http_date(const char *text, int64_t *unix_s)
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     int day, year, hour, minute, second, used = 0;
     char month[4];
-    if (sscanf(text, "%*3c, %2d %3c %4d %2d:%2d:%2d GMT%n", &day, month, &year, &hour, &minute, &second,
-               &used) != 6 || used == 0 || text[used] != 0)
+    if (sscanf(text, "%*3c, %2d %3c %4d %2d:%2d:%2d GMT%n", &day, month, &year, &hour, &minute,
+               &second, &used) != 6 ||
+        used == 0 || text[used] != 0)
         return false;
     month[3] = 0;
     const char *at = strstr(months, month);
-    if (at == NULL || (at - months) % 3 != 0 || day < 1 || day > 31 || year < 1970 || hour < 0 || hour > 23 ||
-        minute < 0 || minute > 59 || second < 0 || second > 60)
+    if (at == NULL || (at - months) % 3 != 0 || day < 1 || day > 31 || year < 1970 || hour < 0 ||
+        hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
         return false;
-    *unix_s = days_from_civil(year, (at - months) / 3 + 1, day) * 86400 + hour * 3600 + minute * 60 + second;
+    *unix_s = days_from_civil(year, (at - months) / 3 + 1, day) * 86400 + hour * 3600 +
+              minute * 60 + second;
     return true;
 }
 

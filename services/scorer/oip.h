@@ -1,14 +1,13 @@
 /* Open Inference Protocol v2 (KServe, Triton, MLServer): requests built and answers read, as bytes.
- * Pure: no sockets, no clock.  Answers are outside data; anything but a whole answer to the question
- * asked is refused with one line.
+ * Pure: no sockets, no clock.  Answers are outside data; anything but a whole answer to the
+ * question asked is refused with one line.
  *
  * The service's metadata (GET /v2/models/M) says which tensor takes what:
- *   images   UINT8 [N,H,W,3] or [N,3,H,W], or BYTES of PNG files (the one with "image" or "png" in its name)
- *   prompts  BYTES ("prompt", "text" or "caption" in its name, or the only BYTES input that is left)
- *   metadata BYTES ("meta" in its name): each prompt's JSON object
- *   score    the output named score, scores, reward or rewards, or the only numeric one; other numeric
- *            outputs of one number per image are components
- * Settings that name a tensor go before these rules. */
+ *   images   UINT8 [N,H,W,3] or [N,3,H,W], or BYTES of PNG files (the one with "image" or "png" in
+ * its name) prompts  BYTES ("prompt", "text" or "caption" in its name, or the only BYTES input that
+ * is left) metadata BYTES ("meta" in its name): each prompt's JSON object score    the output named
+ * score, scores, reward or rewards, or the only numeric one; other numeric outputs of one number
+ * per image are components Settings that name a tensor go before these rules. */
 #ifndef DAGLINE_SCORER_OIP_H
 #define DAGLINE_SCORER_OIP_H
 
@@ -40,24 +39,29 @@ struct oip_model {
     bool binary;
 };
 
-/* The model's metadata, with the settings that name tensors (image_input ..., output, binary, range). */
-int oip_read_metadata(struct oip_model *m, const void *text, size_t bytes, const struct reward_params *p,
-                      struct err *e) MUST_USE;
+/* The model's metadata, with the settings that name tensors (image_input ..., output, binary,
+ * range). */
+int oip_read_metadata(struct oip_model *m, const void *text, size_t bytes,
+                      const struct reward_params *p, struct err *e) MUST_USE;
 
-/* Appends the request for n items of one size.  *json_bytes: the length of the JSON part for the header
- * Inference-Header-Content-Length; equal to all of it where tensors are inside the JSON. */
-int oip_write_request(struct buf *body, size_t *json_bytes, const struct oip_model *m, const char *id,
-                      const struct backend_item *items, size_t n, struct err *e) MUST_USE;
+/* Appends the request for n items of one size.  *json_bytes: the length of the JSON part for the
+ * header Inference-Header-Content-Length; equal to all of it where tensors are inside the JSON. */
+int oip_write_request(struct buf *body, size_t *json_bytes, const struct oip_model *m,
+                      const char *id, const struct backend_item *items, size_t n,
+                      struct err *e) MUST_USE;
 
 /* Scores [n] of an answer; json_bytes is that header's value, or `bytes` where there was none.
  * ERR_INVALID, ERR_NONFINITE: the whole answer is refused. */
-int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_model *m, const char *id,
-                    const void *body, size_t bytes, size_t json_bytes, struct err *e) MUST_USE;
+int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_model *m,
+                    const char *id, const void *body, size_t bytes, size_t json_bytes,
+                    struct err *e) MUST_USE;
 
-/* The text of an {"error": "..."} body, for logs; "" where it is something else.  Cut to `out_bytes`. */
+/* The text of an {"error": "..."} body, for logs; "" where it is something else.  Cut to
+ * `out_bytes`. */
 void oip_read_error(char *out, size_t out_bytes, const void *body, size_t bytes);
 
-/* Seconds of a Retry-After header: a number, or an HTTP date against now; capped to cap_s; -1: neither. */
+/* Seconds of a Retry-After header: a number, or an HTTP date against now; capped to cap_s; -1:
+ * neither. */
 int64_t oip_retry_after_s(const char *value, int64_t now_unix_s, int64_t cap_s);
 
 #endif

@@ -6,7 +6,9 @@
 
 #define SCORER_PARAMS(P, S)                                                                        \
     P(S, text, name, "0", "", "32", "", "which scorer this is, for logs and status")               \
-    P(S, text, http, "127.0.0.1:7713", "", "255", "", "address of /healthz and /metrics")          \
+    P(S, text, listen, "127.0.0.1:7713", "", "255", "", "/healthz and /metrics; empty: none")      \
+    P(S, integer, peers, "32", "1", "1024", "",                                                    \
+      "samplers expected, for the memory bound printed at start")                                  \
     P(S, size, budget, "256MiB", "1MiB", "1TiB", "",                                               \
       "trajectories in hand and granted, together: the scorer's memory")                           \
     P(S, integer, window, "64", "1", "4096", "items", "granted to one sampler at a time")          \

@@ -169,7 +169,8 @@ static void set_rewards(const struct work *w, struct work_item *item)
     t->component_count = 1 + final->component_count;
     snprintf(t->components[0].name, sizeof t->components[0].name, "raw");
     t->components[0].value = final->value;
-    memcpy(&t->components[1], final->components, final->component_count * sizeof *final->components);
+    memcpy(&t->components[1], final->components,
+           final->component_count * sizeof *final->components);
     size_t image = 0;
     for (uint32_t i = 0; i < t->state_count; i++) {
         struct trajectory_state *s = &t->states[i];
@@ -189,7 +190,8 @@ static void set_rewards(const struct work *w, struct work_item *item)
     if (!finite) {
         item->state = WORK_FAILED;
         item->failure = BACKEND_ANSWER;
-        snprintf(item->reason, sizeof item->reason, "reward.scale and reward.offset make it infinite");
+        snprintf(item->reason, sizeof item->reason,
+                 "reward.scale and reward.offset make it infinite");
     }
 }
 
@@ -217,15 +219,17 @@ static bool is_mixed(const struct batch *b)
 
 static void fail(const struct batch *b, const struct backend_result *r)
 {
-    const bool cut = is_mixed(b) && (r->failure == BACKEND_REFUSED || r->failure == BACKEND_ANSWER ||
-                                     r->failure == BACKEND_INPUT || r->failure == BACKEND_TOO_LARGE ||
-                                     r->failure == BACKEND_SERVER);
+    const bool cut =
+        is_mixed(b) && (r->failure == BACKEND_REFUSED || r->failure == BACKEND_ANSWER ||
+                        r->failure == BACKEND_INPUT || r->failure == BACKEND_TOO_LARGE ||
+                        r->failure == BACKEND_SERVER);
     for (size_t i = 0; i < b->count; i++) {
         struct work_item *item = b->refs[i].item;
         if (item == NULL || item->state != WORK_SCORING)
             continue;
         if (cut) {
-            /* From the first image on: answers of other batches that are still out find it restarted. */
+            /* From the first image on: answers of other batches that are still out find it
+             * restarted. */
             item->alone = true;
             item->submitted = item->scored = 0;
             continue;

@@ -1,12 +1,13 @@
 /* Trajectories in hand: from arrival to acknowledgement.  Cuts them into batches of images across
- * trajectories and puts the scores back together.  Pure bookkeeping: no sockets, no clock, no replay.
+ * trajectories and puts the scores back together.  Pure bookkeeping: no sockets, no clock, no
+ * replay.
  *
  *   WORK_UNPROVEN  its policy digest is not known yet
  *   WORK_SCORING   images are waiting for, or in, batches
  *   WORK_SCORED    every reward is there: to be admitted
  *   WORK_FAILED    its reward could not be had: to be answered so
- * A batch that fails for good and holds several trajectories is cut apart once: each of them is scored
- * in batches of its own, so that one of them cannot fail the others. */
+ * A batch that fails for good and holds several trajectories is cut apart once: each of them is
+ * scored in batches of its own, so that one of them cannot fail the others. */
 #ifndef DAGLINE_SCORER_WORK_H
 #define DAGLINE_SCORER_WORK_H
 
@@ -29,9 +30,9 @@ struct work_item {
     uint64_t session;
     int64_t came_ms;
 
-    size_t images;            /* of the states, then the final one last */
-    size_t submitted, scored; /* of them */
-    bool alone;               /* only in batches of its own */
+    size_t images;                /* of the states, then the final one last */
+    size_t submitted, scored;     /* of them */
+    bool alone;                   /* only in batches of its own */
     struct backend_score *scores; /* owned [images] */
     enum backend_failure failure;
     char reason[BACKEND_REASON_BYTES_MAX];
@@ -57,12 +58,14 @@ void work_remove(struct work *w, size_t i);
 /* Images that wait for a batch. */
 size_t work_waiting(const struct work *w);
 
-/* The next batch of at most `max` images of one size: fills items[0..) and returns their number, 0 for
- * none; *batch is its number for work_done.  Items point into trajectories, which stay until then. */
+/* The next batch of at most `max` images of one size: fills items[0..) and returns their number, 0
+ * for none; *batch is its number for work_done.  Items point into trajectories, which stay until
+ * then. */
 size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t *batch);
 
-/* The batch is over. On success the scores are kept; an item whose last score came becomes WORK_SCORED
- * with all its rewards set (reward = offset + scale * score; raw score and components kept). */
+/* The batch is over. On success the scores are kept; an item whose last score came becomes
+ * WORK_SCORED with all its rewards set (reward = offset + scale * score; raw score and components
+ * kept). */
 void work_done(struct work *w, const struct backend_result *r);
 
 #endif
