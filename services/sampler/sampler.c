@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "diffusion/pipeline.h"
+#include "run/monitor.h"
 #include "run/prompt_set.h"
 #include "run/rollout.h"
 #include "run/run_chain.h"
@@ -19,6 +20,7 @@
 #define REPORT_EVERY_MS 2000
 #define HELLO_EVERY_MS 1000
 #define CREDIT_PATIENCE_MS 500 /* a part of a batch is made when no more credit came for so long */
+#define ALIVE_MS 60000 /* one step of a chain, of a large model on a slow machine, stays far below */
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 
 struct sampler {
@@ -41,8 +43,10 @@ struct sampler {
     bool stopping;       /* the run has ended */
 
     int64_t hello_ms, report_ms, credit_ms; /* last hello and report; when credit last grew */
-    uint64_t made, stored, duplicates, rejected, failed, progress;
+    uint64_t progress;
     double make_seconds;
+    struct monitor *monitor;
+    struct metric *made, *outcome[ACK_FAILED + 1], *in_flight, *policy_version;
 };
 
 /* ---- policy ---- */
@@ -117,10 +121,7 @@ static int on_reply(struct sampler *s, const struct message *m, struct err *e)
             return -1;
         if (!flight_ack(&s->flight, a.id))
             return 0;
-        s->stored += a.outcome == ACK_STORED;
-        s->duplicates += a.outcome == ACK_DUPLICATE;
-        s->rejected += a.outcome == ACK_REJECTED;
-        s->failed += a.outcome == ACK_FAILED;
+        metrics_add(s->outcome[a.outcome], 1);
         if (a.outcome == ACK_REJECTED || a.outcome == ACK_FAILED) {
             char hex[2 * TRAJECTORY_ID_BYTES + 1];
             hash_hex(hex, a.id, sizeof a.id);
@@ -186,9 +187,10 @@ static int report(struct sampler *s, struct err *e)
     struct report r = {.policy_version = s->applied.version, .progress = s->progress};
     snprintf(r.service, sizeof r.service, "sampler/%u", s->slot);
     memcpy(r.policy_digest, s->applied.digest, sizeof r.policy_digest);
-    report_add(&r, "trajectories_made", (double)s->made);
-    report_add(&r, "trajectories_stored", (double)s->stored);
-    report_add(&r, "trajectories_failed", (double)(s->failed + s->rejected));
+    report_add(&r, "trajectories_made", metrics_value(s->made));
+    report_add(&r, "trajectories_stored", metrics_value(s->outcome[ACK_STORED]));
+    report_add(&r, "trajectories_failed",
+               metrics_value(s->outcome[ACK_FAILED]) + metrics_value(s->outcome[ACK_REJECTED]));
     report_add(&r, "in_flight", (double)s->flight.count);
     report_add(&r, "make_seconds", s->make_seconds);
     return store_client_report(s->store, &r, e);
@@ -199,6 +201,9 @@ static int serve(void *arg, struct err *e)
 {
     struct sampler *s = arg;
     s->progress++;
+    monitor_alive(s->monitor);
+    metrics_set(s->in_flight, (double)s->flight.count);
+    metrics_set(s->policy_version, (double)s->applied.version);
     say_hello(s);
     return loop_poll(s->loop, 0, e) < 0 || send_due(s, e) < 0 || report(s, e) < 0 ? -1 : 0;
 }
@@ -243,7 +248,7 @@ static int make(struct sampler *s, size_t n, struct err *e)
     const int rc = rollout_make(batch, s->pipeline, &q, serve, s, e);
     if (rc == 0) {
         s->counter += n;
-        s->made += n;
+        metrics_add(s->made, (double)n);
         s->make_seconds += clock_mono_s(NULL) - from;
         for (size_t i = 0; i < n; i++) {
             const uint64_t bytes = codec_trajectory_bytes(batch[i]);
@@ -260,8 +265,8 @@ static int drain(struct sampler *s, struct err *e)
     while (s->flight.count > 0 && clock_mono_ms(NULL) < until)
         if (serve(s, e) < 0 || loop_poll(s->loop, 50, e) < 0)
             return -1;
-    log_event(LOG_INFO, "drained", "made=%llu stored=%llu unacknowledged=%zu",
-              (unsigned long long)s->made, (unsigned long long)s->stored, s->flight.count);
+    log_event(LOG_INFO, "drained", "made=%.0f stored=%.0f unacknowledged=%zu", metrics_value(s->made),
+              metrics_value(s->outcome[ACK_STORED]), s->flight.count);
     return 0;
 }
 
@@ -305,6 +310,21 @@ static int open_model(struct sampler *s, struct err *e)
     return 0;
 }
 
+static int open_monitor(struct sampler *s, struct err *e)
+{
+    static const char *const outcomes[] = {"none", "stored", "duplicate", "rejected", "failed"};
+    if (monitor_open(&s->monitor, "sampler", s->o.listen, ALIVE_MS, e) < 0)
+        return -1;
+    struct metrics *m = monitor_metrics(s->monitor);
+    s->made = metrics_counter(m, "trajectories_total", "trajectories made", METRICS_NO_LABELS);
+    for (int i = 0; i <= ACK_FAILED; i++)
+        s->outcome[i] = metrics_counter(m, "acknowledged_total", "trajectories acknowledged, by outcome",
+                                        METRICS_LABEL("outcome", outcomes[i]));
+    s->in_flight = metrics_gauge(m, "in_flight", "made and not yet acknowledged", METRICS_NO_LABELS);
+    s->policy_version = metrics_gauge(m, "policy_version", "policy applied", METRICS_NO_LABELS);
+    return 0;
+}
+
 int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
                  const struct sampler_options *o, struct err *e)
 {
@@ -312,7 +332,8 @@ int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
     char host[CODEC_HOST_BYTES] = "";
     s->o = *o;
     s->loop = loop;
-    if (store_client_open(&s->store, net, &(struct store_client_options){.endpoint = o->store}, e) < 0 ||
+    if (open_monitor(s, e) < 0 ||
+        store_client_open(&s->store, net, &(struct store_client_options){.endpoint = o->store}, e) < 0 ||
         store_client_run(s->store, &s->run, e) < 0 || store_client_slot_take(s->store, &s->slot, e) < 0 ||
         store_client_policy(s->store, NULL, &s->newest, e) < 0 || open_model(s, e) < 0 ||
         news_open(&s->news, net, o->news, NEWS_WANT_POLICY | NEWS_WANT_STOP, e) < 0 ||
@@ -349,6 +370,7 @@ void sampler_close(struct sampler *s)
     mem_free(s->kernels);
     prompt_set_done(&s->prompts);
     run_spec_done(&s->run);
+    monitor_close(s->monitor);
     mem_free(s);
 }
 

@@ -17,6 +17,7 @@ struct sampler_options {
     int threads;                       /* 0: all */
     uint32_t batch;                    /* trajectories made together */
     uint32_t in_flight_max;            /* made and not yet acknowledged */
+    const char *listen;                /* /healthz and /metrics; "": none */
     uint32_t resend_ms;                /* an unacknowledged trajectory is sent again after this long */
 };
 
