@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "run/monitor.h"
 #include "run/run_chain.h"
 #include "wire/store_client.h"
 
@@ -14,6 +15,7 @@
 
 #define WAIT_MS 50            /* between looks into a replay that has too little */
 #define ALIVE_EVERY_MS 2000
+#define ALIVE_MS 120000 /* one micro-batch, of a large model on a slow machine, stays far below */
 #define BLOB_BYTES_MAX ((size_t)32 << 30)
 
 struct trainer {
@@ -32,6 +34,7 @@ struct trainer {
     uint64_t progress;
     int64_t alive_ms;
     double wait_seconds, train_seconds, publish_seconds; /* of the step under way */
+    struct monitor *monitor;
     char epoch[33];             /* of the replay: another one means that Redis was emptied */
 };
 
@@ -51,6 +54,7 @@ static int serve(void *arg, struct err *e)
 {
     struct trainer *t = arg;
     t->progress++;
+    monitor_alive(t->monitor);
     return loop_poll(t->loop, 0, e) < 0 ? -1 : report_alive(t, e);
 }
 
@@ -132,8 +136,12 @@ static int report_step(struct trainer *t, const struct learner_stats *s, const s
         {"publish_seconds", t->publish_seconds},
     };
     for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
-        if (isfinite(metrics[i].value))
+        if (isfinite(metrics[i].value)) {
             report_add(&r, metrics[i].name, metrics[i].value);
+            metrics_set(metrics_gauge(monitor_metrics(t->monitor), metrics[i].name, "of the newest update",
+                                      METRICS_NO_LABELS),
+                        metrics[i].value);
+        }
     return store_client_report(t->store, &r, e);
 }
 
@@ -289,7 +297,8 @@ int trainer_open(struct trainer **out, struct wire_net *net, struct loop *loop,
     struct trainer *t = mem_new(1, sizeof *t);
     t->o = *o;
     t->loop = loop;
-    if (store_client_open(&t->store, net, &(struct store_client_options){.endpoint = o->store}, e) < 0 ||
+    if (monitor_open(&t->monitor, "trainer", o->listen, ALIVE_MS, e) < 0 ||
+        store_client_open(&t->store, net, &(struct store_client_options){.endpoint = o->store}, e) < 0 ||
         store_client_run(t->store, &t->run, e) < 0 || store_client_token_take(t->store, &t->token, e) < 0)
         goto fail;
     run_chain_digest(t->chain, &t->run);
@@ -321,6 +330,7 @@ void trainer_close(struct trainer *t)
     store_client_close(t->store);
     mem_free(t->kernels);
     run_spec_done(&t->run);
+    monitor_close(t->monitor);
     mem_free(t);
 }
 

@@ -21,6 +21,7 @@
 struct trainer_options {
     const char *store, *news;      /* endpoints */
     const char *cache;             /* folder for the model's files */
+    const char *listen;            /* /healthz and /metrics; "": none */
     struct replay_options replay;  /* run_id is filled in */
     uint32_t batch;                /* trajectories of one update */
     enum replay_selector selector;

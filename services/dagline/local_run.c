@@ -1,0 +1,462 @@
+#include "dagline/local_run.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "dagline/process.h"
+#include "dagline/report.h"
+#include "dagline/showcase.h"
+#include "diffusion/pipeline.h"
+#include "run/run_chain.h"
+#include "wire/loop.h"
+#include "wire/store_client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <math.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SAMPLERS_MAX 64
+#define PROCESSES_MAX (SAMPLERS_MAX + 5)
+#define STORE_READY_MS 20000
+#define DRAIN_MS 20000
+#define POLICY_BYTES_MAX ((size_t)8 << 30)
+#define QUARTERS 4
+
+enum { REDIS, STORE, JUDGE, SCORER, TRAINER, SAMPLER_0 }; /* started in this order */
+
+struct local {
+    const struct local_run_options *o;
+    char sockets[64]; /* folder of the ipc sockets, mode 0700: who may enter it may talk to the run */
+    struct process process[PROCESSES_MAX];
+    size_t processes;
+
+    struct loop *loop;
+    struct wire_net *net;
+    struct store_client *store;
+    struct news *news;
+    struct run_spec run;
+    struct pipeline *pipeline;
+    struct transition_kernel *kernels;
+    struct showcase *showcase;
+
+    bool stopped;         /* the run's last update is made */
+    uint64_t step;        /* newest reported */
+    int quarter;          /* columns of the showcase drawn, without the base */
+    double reward_first, spread_first, reward_last, spread_last, base_score;
+    double begun_s, first_step_s;
+    uint64_t first_step;
+    double trajectories;
+};
+
+/* ---- settings of the services ---- */
+
+static int free_port(uint16_t *port, struct err *e)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int rc = -1;
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&a, n) == 0 && getsockname(fd, (struct sockaddr *)&a, &n) == 0)
+        rc = 0;
+    *port = ntohs(a.sin_port);
+    if (rc < 0)
+        err_sys(e, errno, "a free port on loopback");
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+/* Adds a process: binary, --config, and one --set for each of `sets` (NULL-ended). */
+static int add_service(struct local *l, const char *name, const char *binary, const char *const *sets, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX], config[FILE_PATH_BYTES_MAX], log[FILE_PATH_BYTES_MAX], file[64];
+    const char *arguments[PROCESS_ARGUMENTS_MAX + 1] = {path, "--config", config};
+    size_t n = 3;
+    snprintf(file, sizeof file, "log/%s.log", name);
+    if (file_join(path, l->o->binaries, binary, e) < 0 || file_join(config, l->o->dir, "config.yaml", e) < 0 ||
+        file_join(log, l->o->dir, file, e) < 0)
+        return -1;
+    for (; *sets != NULL; sets++) {
+        arguments[n++] = "--set";
+        arguments[n++] = *sets;
+    }
+    process_init(&l->process[l->processes++], name, log, arguments);
+    return 0;
+}
+
+static int add_redis(struct local *l, struct err *e)
+{
+    char folder[FILE_PATH_BYTES_MAX], log[FILE_PATH_BYTES_MAX], socket_path[96], memory[32];
+    if (file_join(folder, l->o->dir, "replay", e) < 0 || file_make_folders(folder, e) < 0 ||
+        file_join(log, l->o->dir, "log/redis.log", e) < 0)
+        return -1;
+    snprintf(socket_path, sizeof socket_path, "%s/redis.sock", l->sockets);
+    snprintf(memory, sizeof memory, "%lld", (long long)l->o->replay_bytes);
+    const char *const arguments[] = {l->o->redis, "--port", "0", "--unixsocket", socket_path, "--unixsocketperm", "700",
+                                     "--dir", folder, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
+                                     "--maxmemory", memory, "--maxmemory-policy", "noeviction", NULL};
+    process_init(&l->process[l->processes++], "redis", log, arguments);
+    return 0;
+}
+
+static int add_all(struct local *l, struct err *e)
+{
+    char store[128], news[128], scorer[128], data[FILE_PATH_BYTES_MAX + 16], address[128], judge[64], url[80];
+    char sampler_cache[FILE_PATH_BYTES_MAX + 32], trainer_cache[FILE_PATH_BYTES_MAX + 32], listen[64];
+    uint16_t port = 0;
+    snprintf(store, sizeof store, "net.store=ipc://%s/store", l->sockets);
+    snprintf(news, sizeof news, "net.news=ipc://%s/news", l->sockets);
+    snprintf(scorer, sizeof scorer, "net.scorer=ipc://%s/scorer", l->sockets);
+    snprintf(data, sizeof data, "store.data=%s/store", l->o->dir);
+    snprintf(address, sizeof address, "replay.address=unix:%s/redis.sock", l->sockets);
+    snprintf(sampler_cache, sizeof sampler_cache, "sampler.cache=%s/cache", l->o->dir);
+    snprintf(trainer_cache, sizeof trainer_cache, "trainer.cache=%s/cache", l->o->dir);
+    if (free_port(&port, e) < 0)
+        return -1;
+    snprintf(judge, sizeof judge, "judge.listen=127.0.0.1:%u", port);
+    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
+    snprintf(listen, sizeof listen, "store.listen=");
+    const char *const store_sets[] = {store, news, data, listen, NULL};
+    const char *const judge_sets[] = {judge, NULL};
+    const char *const scorer_sets[] = {store, news, scorer, address, "scorer.http=", l->o->judge ? url : NULL, NULL};
+    const char *const trainer_sets[] = {store, news, address, trainer_cache, "trainer.listen=", NULL};
+    const char *const sampler_sets[] = {store, news, scorer, sampler_cache, "sampler.listen=", NULL};
+    if (add_redis(l, e) < 0 || add_service(l, "store", "dagline-store", store_sets, e) < 0 ||
+        add_service(l, "judge", "dagline-shapes-judge", judge_sets, e) < 0 ||
+        add_service(l, "scorer", "dagline-scorer", scorer_sets, e) < 0 ||
+        add_service(l, "trainer", "dagline-trainer", trainer_sets, e) < 0)
+        return -1;
+    for (int i = 0; i < l->o->samplers; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "sampler-%d", i);
+        if (add_service(l, name, "dagline-sampler", sampler_sets, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool is_used(const struct local *l, size_t i)
+{
+    return i != JUDGE || l->o->judge;
+}
+
+/* ---- starting ---- */
+
+static int make_folders(struct local *l, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    static const char *const folders[] = {"log", "store", "cache"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (file_join(path, l->o->dir, folders[i], e) < 0 || file_make_folders(path, e) < 0)
+            return -1;
+    if (file_join(path, l->o->dir, "config.yaml", e) < 0 ||
+        file_replace(path, l->o->settings, strlen(l->o->settings), 0644, e) < 0)
+        return -1;
+    /* ipc paths are limited to about 100 bytes, so the sockets do not live in the run directory */
+    snprintf(l->sockets, sizeof l->sockets, "/tmp/dagline-XXXXXX");
+    return mkdtemp(l->sockets) != NULL ? 0 : err_sys(e, errno, "mkdtemp %s", l->sockets);
+}
+
+static int link_into_store(struct local *l, const char *name, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX], target[64];
+    snprintf(target, sizeof target, "store/%s", name);
+    if (file_join(path, l->o->dir, name, e) < 0)
+        return -1;
+    return symlink(target, path) == 0 || errno == EEXIST ? 0 : err_sys(e, errno, "symlink %s", path);
+}
+
+/* The last line of a service's log, for an error that points at the cause. */
+static void last_line(const struct process *p, char *out, size_t bytes)
+{
+    FILE *f = fopen(p->log, "r");
+    out[0] = 0;
+    if (f == NULL)
+        return;
+    char line[1024];
+    while (fgets(line, sizeof line, f) != NULL)
+        if (line[0] != '\n')
+            snprintf(out, bytes, "%.*s", (int)strcspn(line, "\n"), line);
+    fclose(f);
+}
+
+static int wait_store(struct local *l, struct err *e)
+{
+    const int64_t until = clock_mono_ms(NULL) + STORE_READY_MS;
+    store_client_timeout(l->store, 500);
+    while (store_client_run(l->store, &l->run, e) < 0) {
+        if (process_watch(&l->process[STORE], 0) || clock_mono_ms(NULL) > until) {
+            char why[1024];
+            last_line(&l->process[STORE], why, sizeof why);
+            return err_set(e, ERR_UNAVAILABLE, "the store did not start: %s", why);
+        }
+    }
+    store_client_timeout(l->store, 0);
+    return 0;
+}
+
+static int open_model(struct local *l, struct err *e)
+{
+    char folder[FILE_PATH_BYTES_MAX], cache[FILE_PATH_BYTES_MAX];
+    const struct pipeline_options o = {0};
+    if (file_join(cache, l->o->dir, "cache", e) < 0 || file_join(folder, cache, l->run.run_id, e) < 0 ||
+        store_client_model_fetch(l->store, &l->run, folder, e) < 0 || pipeline_open(&l->pipeline, folder, &o, e) < 0)
+        return -1;
+    l->kernels = mem_new(l->run.steps, sizeof *l->kernels);
+    if (run_chain_plan(l->kernels, &l->run, pipeline_schedule(l->pipeline), e) < 0)
+        return -1;
+    l->showcase = showcase_new(l->pipeline, l->kernels, (int)l->run.steps, l->run.guidance, l->run.seed, NULL, l->o->judge);
+    return 0;
+}
+
+static int write_progress(const struct local *l, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX], title[128], subtitle[256];
+    snprintf(title, sizeof title, "DAG post-training: %s", l->o->judge ? "caption alignment" : "reward");
+    snprintf(subtitle, sizeof subtitle, "update %llu of %llu   reward %.3f → %.3f   run %s", (unsigned long long)l->step,
+             (unsigned long long)l->run.iterations, l->reward_first, l->reward_last, l->run.run_id);
+    return file_join(path, l->o->dir, "progress.png", e) < 0 ? -1
+                                                           : showcase_write(l->showcase, path, title, subtitle, e);
+}
+
+static int start_all(struct local *l, struct err *e)
+{
+    for (size_t i = 0; i < l->processes; i++) {
+        if (!is_used(l, i))
+            continue;
+        if (process_start(&l->process[i], e) < 0)
+            return -1;
+        if (i != STORE)
+            continue;
+        const struct wire_net_options net = {.party = PARTY_DAGLINE, .sender = "dagline"};
+        char endpoint[128], news[128];
+        snprintf(endpoint, sizeof endpoint, "ipc://%s/store", l->sockets);
+        snprintf(news, sizeof news, "ipc://%s/news", l->sockets);
+        if (wire_net_open(&l->net, &net, e) < 0 ||
+            store_client_open(&l->store, l->net, &(struct store_client_options){.endpoint = endpoint}, e) < 0 ||
+            wait_store(l, e) < 0 || news_open(&l->news, l->net, news, NEWS_WANT_REPORT | NEWS_WANT_STOP, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- while it runs ---- */
+
+static double metric_of(const struct report *r, const char *name)
+{
+    for (uint32_t i = 0; i < r->metric_count; i++)
+        if (strcmp(r->metrics[i].name, name) == 0)
+            return r->metrics[i].value;
+    return (double)NAN;
+}
+
+static void progress_line(struct local *l, const struct report *r)
+{
+    const double now = clock_mono_s(NULL);
+    const uint64_t done = l->step - l->first_step;
+    const double each = done > 0 ? (now - l->first_step_s) / (double)done : (double)NAN;
+    const double left = each * (double)(l->run.iterations - l->step);
+    const double rate = (l->trajectories / (double)l->step) / each;
+    char eta[32] = "";
+    if (isfinite(left))
+        snprintf(eta, sizeof eta, "  %.1f img/s  ETA %d:%02d", rate, (int)left / 60, (int)left % 60);
+    char kl[32] = "";
+    if (isfinite(metric_of(r, "path_kl")))
+        snprintf(kl, sizeof kl, "  path-KL %.1f", metric_of(r, "path_kl"));
+    printf("iter %3llu/%llu  reward %.3f -> %.3f (%+.3f)  diversity %.2fx base%s%s\n", (unsigned long long)l->step,
+           (unsigned long long)l->run.iterations, l->reward_first, l->reward_last, l->reward_last - l->reward_first,
+           l->spread_last / l->spread_first, kl, eta);
+    fflush(stdout);
+}
+
+/* Puts the newest policy into our own pipeline. */
+static int fetch_policy(struct local *l, uint8_t **bytes, size_t *n, struct err *e)
+{
+    struct policy_ref policy;
+    *bytes = NULL;
+    *n = 0;
+    if (store_client_policy(l->store, NULL, &policy, e) < 0 ||
+        (policy.version > 0 && store_client_blob_get(l->store, policy.digest, POLICY_BYTES_MAX, bytes, n, e) < 0))
+        return -1;
+    return pipeline_policy_set(l->pipeline, *bytes, *n, e);
+}
+
+static int draw_column(struct local *l, const char *title, struct err *e)
+{
+    uint8_t *bytes;
+    size_t n;
+    double score;
+    const int rc = fetch_policy(l, &bytes, &n, e) < 0 || showcase_column(l->showcase, title, &score, e) < 0 ||
+                           write_progress(l, e) < 0
+                       ? -1
+                       : 0;
+    mem_free(bytes);
+    return rc;
+}
+
+static int on_step(struct local *l, const struct report *r, struct err *e)
+{
+    static const char *const titles[QUARTERS - 1] = {"1/4", "1/2", "3/4"};
+    if (r->step <= l->step) /* a resumed trainer reports its repeated steps again */
+        return 0;
+    l->step = r->step;
+    l->reward_last = metric_of(r, "reward_mean");
+    l->spread_last = metric_of(r, "spread");
+    l->trajectories = metric_of(r, "trajectories");
+    if (l->first_step_s == 0.0) {
+        l->first_step_s = clock_mono_s(NULL);
+        l->first_step = l->step;
+        l->reward_first = l->reward_last;
+        l->spread_first = l->spread_last;
+    }
+    showcase_point(l->showcase, (double)l->step, l->reward_last, metric_of(r, "reward_sd"), l->spread_last);
+    progress_line(l, r);
+    if (l->quarter < QUARTERS - 1 && l->step * QUARTERS >= (uint64_t)(l->quarter + 1) * l->run.iterations)
+        return draw_column(l, titles[l->quarter++], e);
+    return 0;
+}
+
+static int on_news(void *arg, struct err *e)
+{
+    struct local *l = arg;
+    struct news_item item;
+    while (news_poll(l->news, &item, 0, e) == 0) {
+        if (item.kind == NEWS_STOP)
+            l->stopped = true;
+        else if (item.kind == NEWS_REPORT && item.report.step > 0 && on_step(l, &item.report, e) < 0)
+            return -1;
+    }
+    return e->code == ERR_TIMEOUT ? 0 : -1;
+}
+
+static int watch_children(void *arg, struct err *e)
+{
+    struct local *l = arg;
+    const int64_t now = clock_mono_ms(NULL);
+    for (size_t i = 0; i < l->processes; i++) {
+        struct process *p = &l->process[i];
+        if (!process_watch(p, now) || !p->wanted)
+            continue;
+        /* a service that refuses its settings refuses them again */
+        if (p->exit_status == 2 || (i == TRAINER && p->exit_status == 0)) {
+            p->wanted = false;
+            if (p->exit_status == 0)
+                continue;
+            char why[1024];
+            last_line(p, why, sizeof why);
+            return err_set(e, ERR_INVALID, "%s does not start: %s", p->name, why);
+        }
+        printf("%s ended (status %d), starting it again; see %s\n", p->name, p->exit_status, p->log);
+        fflush(stdout);
+    }
+    return 0;
+}
+
+static int follow(struct local *l, struct err *e)
+{
+    if (loop_add_wire(l->loop, news_wire(l->news), on_news, l, e) < 0 ||
+        loop_add_timer(l->loop, 100, watch_children, l, NULL, e) < 0)
+        return -1;
+    while (!l->stopped && !loop_draining(l->loop))
+        if (loop_poll(l->loop, 200, e) < 0)
+            return -1;
+    loop_remove_wire(l->loop, news_wire(l->news));
+    return 0;
+}
+
+/* ---- the end ---- */
+
+/* Samplers and trainer first, so that the last checkpoint reaches the store. */
+static void end_group(struct local *l, size_t first, size_t last)
+{
+    for (size_t i = first; i < last; i++)
+        process_end(&l->process[i]);
+    for (size_t i = first; i < last; i++)
+        process_wait_gone(&l->process[i], DRAIN_MS);
+}
+
+static int finish(struct local *l, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    end_group(l, TRAINER, l->processes);
+    int rc = -1;
+    double score;
+    if (fetch_policy(l, &bytes, &n, e) < 0 || showcase_column(l->showcase, "end", &score, e) < 0 ||
+        write_progress(l, e) < 0 || file_join(path, l->o->dir, "policy.safetensors", e) < 0 ||
+        (n > 0 && file_replace(path, bytes, n, 0644, e) < 0))
+        goto out;
+    const struct report_options ro = {
+        .dir = l->o->dir,
+        .pipeline = l->pipeline,
+        .kernels = l->kernels,
+        .run = &l->run,
+        .policy = bytes,
+        .policy_bytes = n,
+        .step = l->step,
+        .seconds = clock_mono_s(NULL) - l->begun_s,
+        .trajectories = l->trajectories,
+        .reward_first = l->reward_first,
+        .reward_last = l->reward_last,
+        .evaluate_prompts = l->o->judge ? (size_t)l->o->evaluate_prompts : 0,
+        .evaluate_pictures = (size_t)l->o->evaluate_pictures,
+        .evaluate_seed = l->o->evaluate_seed,
+    };
+    rc = report_write(&ro, e);
+out:
+    mem_free(bytes);
+    return rc;
+}
+
+static void close_all(struct local *l)
+{
+    end_group(l, STORE, l->processes);
+    end_group(l, REDIS, REDIS + 1);
+    for (size_t i = 0; i < l->processes; i++)
+        process_done(&l->process[i]);
+    showcase_free(l->showcase);
+    pipeline_close(l->pipeline);
+    mem_free(l->kernels);
+    run_spec_done(&l->run);
+    news_close(l->news);
+    store_client_close(l->store);
+    wire_net_close(l->net);
+    loop_close(l->loop);
+    struct err ignored; /* a temporary folder that stays harms nobody */
+    if (l->sockets[0] != 0 && file_remove_tree(l->sockets, &ignored) < 0)
+        log_err("sockets", &ignored);
+}
+
+int local_run(const struct local_run_options *o, struct err *e)
+{
+    struct local *l = mem_new(1, sizeof *l);
+    int rc = -1;
+    double base;
+    l->o = o;
+    l->begun_s = clock_mono_s(NULL);
+    l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
+    if (loop_open(&l->loop, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0 ||
+        link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||
+        showcase_column(l->showcase, "base", &base, e) < 0 || write_progress(l, e) < 0)
+        goto out;
+    l->base_score = base;
+    printf("run %s in %s\nbefore: %s/progress.png", l->run.run_id, o->dir, o->dir);
+    if (isfinite(base))
+        printf(" (mean reward of its %d pictures %.2f)", SHOWCASE_ROWS, base);
+    printf("\n");
+    fflush(stdout);
+    rc = follow(l, e) < 0 ? -1 : finish(l, e);
+out:
+    close_all(l);
+    mem_free(l);
+    return rc;
+}

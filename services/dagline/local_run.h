@@ -1,0 +1,30 @@
+/* `dagline run`: a whole run on one machine, with the same binaries and the same wire as in the containers: a private Redis
+ * and the services over ipc sockets in a run directory.  Services that die are started again; Ctrl-C ends the run with a
+ * checkpoint and its report; the same directory given again goes on where it was.
+ *
+ *   run directory: config.yaml, store/ (checkpoints, blobs), replay/ (Redis), cache/, log/SERVICE.log,
+ *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md, policy.safetensors */
+#ifndef DAGLINE_DAGLINE_LOCAL_RUN_H
+#define DAGLINE_DAGLINE_LOCAL_RUN_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct local_run_options {
+    const char *dir;      /* made */
+    const char *settings; /* YAML for all services */
+    const char *binaries; /* folder of the dagline-* binaries */
+    int samplers;
+    bool judge;           /* the reward is the shapes judge, as a service of its own on loopback */
+    const char *redis;    /* redis-server */
+    int64_t replay_bytes; /* Redis's maxmemory */
+    int evaluate_prompts; /* of each tag, for the table before/after; 0: none */
+    int evaluate_pictures;
+    uint64_t evaluate_seed;
+};
+
+int local_run(const struct local_run_options *o, struct err *e) MUST_USE;
+
+#endif

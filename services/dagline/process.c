@@ -1,0 +1,121 @@
+#include "dagline/process.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WAIT_MS 20
+
+void process_init(struct process *p, const char *name, const char *log, const char *const *arguments)
+{
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->log = mem_strdup(log);
+    for (size_t i = 0; arguments[i] != NULL; i++) {
+        assert(i < PROCESS_ARGUMENTS_MAX);
+        p->arguments[i] = mem_strdup(arguments[i]);
+    }
+}
+
+void process_done(struct process *p)
+{
+    for (size_t i = 0; i < PROCESS_ARGUMENTS_MAX; i++)
+        mem_free(p->arguments[i]);
+    mem_free(p->log);
+    memset(p, 0, sizeof *p);
+}
+
+/* In the child: nothing here may allocate or return. */
+static void become(const struct process *p, int log, pid_t parent)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(1);
+    const int nothing = open("/dev/null", O_RDONLY);
+    dup2(nothing, STDIN_FILENO);
+    dup2(log, STDOUT_FILENO);
+    dup2(log, STDERR_FILENO);
+    execvp(p->arguments[0], p->arguments);
+    dprintf(STDERR_FILENO, "%s: %s\n", p->arguments[0], strerror(errno));
+    _exit(127);
+}
+
+int process_start(struct process *p, struct err *e)
+{
+    assert(p->pid == 0);
+    const int log = open(p->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (log < 0)
+        return err_sys(e, errno, "open %s", p->log);
+    const pid_t parent = getpid(), pid = fork();
+    if (pid == 0)
+        become(p, log, parent);
+    close(log);
+    if (pid < 0)
+        return err_sys(e, errno, "fork for %s", p->name);
+    p->pid = pid;
+    p->wanted = true;
+    p->started_ms = clock_mono_ms(NULL);
+    return 0;
+}
+
+static bool ended(struct process *p)
+{
+    int status;
+    if (p->pid == 0 || waitpid(p->pid, &status, WNOHANG) != p->pid)
+        return false;
+    p->pid = 0;
+    p->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return true;
+}
+
+bool process_watch(struct process *p, int64_t now_ms)
+{
+    const bool end = ended(p);
+    if (end) {
+        p->ends_in_a_row = now_ms - p->started_ms > PROCESS_STEADY_MS ? 1 : p->ends_in_a_row + 1;
+        int64_t delay = PROCESS_BACKOFF_MS_MIN;
+        for (uint32_t i = 1; i < p->ends_in_a_row && delay < PROCESS_BACKOFF_MS_MAX; i++)
+            delay *= 2;
+        p->restart_ms = now_ms + (delay < PROCESS_BACKOFF_MS_MAX ? delay : PROCESS_BACKOFF_MS_MAX);
+    }
+    if (p->pid == 0 && p->wanted && now_ms >= p->restart_ms) {
+        struct err e;
+        p->restarts++;
+        if (process_start(p, &e) < 0)
+            log_err("restart", &e);
+    }
+    return end;
+}
+
+void process_end(struct process *p)
+{
+    p->wanted = false;
+    if (p->pid > 0)
+        kill(p->pid, SIGTERM);
+}
+
+void process_wait_gone(struct process *p, int timeout_ms)
+{
+    const int64_t until = clock_mono_ms(NULL) + timeout_ms;
+    while (p->pid > 0 && !ended(p) && clock_mono_ms(NULL) < until)
+        clock_sleep_ns(NULL, WAIT_MS * CLOCK_NS_PER_MS);
+    if (p->pid > 0) {
+        kill(p->pid, SIGKILL);
+        waitpid(p->pid, &p->exit_status, 0);
+        p->pid = 0;
+    }
+}

@@ -1,0 +1,52 @@
+#include "trainer/params.h"
+
+#include "trainer/trainer.h"
+
+#include <stdlib.h>
+
+CONFIG_TABLE(trainer_table, "trainer", "the learner", trainer_params, TRAINER_PARAMS);
+
+static int flow_levels(struct learner_options *l, const char *list, struct err *e)
+{
+    char item[CONFIG_TEXT_BYTES_MAX];
+    for (const char *at = list; config_list_next(&at, item, sizeof item);) {
+        char *end;
+        const long n = strtol(item, &end, 10);
+        if (*end != 0 || n < 8 || n > 4096 || n % 8 != 0 || l->flow_levels == LEARNER_FLOW_LEVELS_MAX)
+            return err_set(e, ERR_INVALID,
+                           "trainer.flow_channels: '%s': give at most %d multiples of 8, such as 64,128,256,256", list,
+                           LEARNER_FLOW_LEVELS_MAX);
+        l->flow_channels[l->flow_levels++] = (uint32_t)n;
+    }
+    return l->flow_levels > 0 ? 0 : err_set(e, ERR_INVALID, "trainer.flow_channels is empty");
+}
+
+int trainer_params_apply(struct trainer_options *o, const struct trainer_params *p, struct err *e)
+{
+    o->cache = p->cache;
+    o->listen = p->listen;
+    o->batch = (uint32_t)p->batch;
+    o->selector = (enum replay_selector)p->selector;
+    o->priority_k = p->priority_k;
+    o->checkpoint_every = (uint32_t)p->checkpoint_every;
+    o->learner = (struct learner_options){
+        .threads = (int)p->threads,
+        .lora_rank = (size_t)p->lora_rank,
+        .scale = p->scale,
+        .beta = p->beta,
+        .beta_warmup = p->beta_warmup,
+        .psi = (enum learner_psi)p->psi,
+        .delta_max = p->delta_max,
+        .proximal = p->proximal,
+        .lr = p->lr,
+        .flow_lr = p->flow_lr,
+        .beta1 = p->beta1,
+        .beta2 = p->beta2,
+        .eps = p->eps,
+        .weight_decay = p->weight_decay,
+        .grad_norm_max = p->grad_norm_max,
+        .flow_scale = p->flow_scale,
+        .kl_states = (uint32_t)p->kl_states,
+    };
+    return flow_levels(&o->learner, p->flow_channels, e);
+}

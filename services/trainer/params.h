@@ -1,0 +1,45 @@
+/* The section `trainer`. */
+#ifndef DAGLINE_TRAINER_PARAMS_H
+#define DAGLINE_TRAINER_PARAMS_H
+
+#include "base/config.h"
+
+/* Choices are in the order of enum replay_selector and enum learner_psi. */
+#define TRAINER_PARAMS(P, S)                                                                              \
+    P(S, text, cache, "data/cache", "", "1000", "", "folder for the model's files, fetched from the store") \
+    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                          \
+    P(S, integer, batch, "64", "1", "4096", "items", "trajectories of one update")                        \
+    P(S, choice, selector, "fifo", "uniform|fifo|lifo|recent|rank_delta|rank_reward", "", "",             \
+      "which trajectories of the replay an update takes")                                                 \
+    P(S, real, priority_k, "0.01", "1e-6", "1000", "", "k of the rank selectors: p ~ 1 / (k N + rank)")   \
+    P(S, integer, checkpoint_every, "5", "1", "1000000", "updates", "between checkpoints")                \
+    P(S, real, scale, "0", "0", "1", "", "S on log-densities: 0 = 1/D (mean over elements), 1 = nats")    \
+    P(S, real, beta, "50", "0", "1e9", "", "log R = beta * reward, in the unit of scale")                 \
+    P(S, real, beta_warmup, "0.5", "0", "1", "share", "beta grows linearly over this share of the updates") \
+    P(S, choice, psi, "behaviour", "behaviour|abar|none", "", "",                                         \
+      "weight of the forward-looking reward: 1, abar_t, or 0 (plain detailed balance)")                   \
+    P(S, real, delta_max, "0", "0", "1e9", "", "Huber threshold on the residual; 0: squared everywhere")  \
+    P(S, real, proximal, "0", "0", "1e9", "", "weight of mean (eps - eps at rollout)^2")                  \
+    P(S, integer, lora_rank, "0", "0", "1024", "", "0: all weights; else adapters on the attention projections") \
+    P(S, real, lr, "6e-5", "0", "1", "1/step", "AdamW learning rate of the policy")                       \
+    P(S, real, flow_lr, "2e-3", "0", "1", "1/step", "AdamW learning rate of the flow network")            \
+    P(S, real, beta1, "0.9", "0", "1", "", "AdamW")                                                       \
+    P(S, real, beta2, "0.999", "0", "1", "", "AdamW")                                                     \
+    P(S, real, eps, "1e-8", "1e-30", "1", "", "AdamW")                                                    \
+    P(S, real, weight_decay, "1e-4", "0", "1", "", "AdamW")                                               \
+    P(S, real, grad_norm_max, "1", "0", "1e9", "", "gradient clipping, policy and flow apart; 0: off")    \
+    P(S, text, flow_channels, "16,32,48", "", "100", "", "levels of the flow network, multiples of 8")    \
+    P(S, real, flow_scale, "10", "1e-6", "1e6", "", "log F = flow_scale * the flow network's output")     \
+    P(S, integer, kl_states, "16", "0", "1024", "states", "on which the path-KL to the base model is measured; 0: never") \
+    P(S, text, listen, "127.0.0.1:7714", "", "255", "", "/healthz and /metrics; empty: none")
+
+CONFIG_STRUCT(trainer_params, TRAINER_PARAMS);
+extern const struct config_table trainer_table;
+
+struct trainer_options;
+struct err;
+
+/* Everything of `o` that is a setting of this section. */
+int trainer_params_apply(struct trainer_options *o, const struct trainer_params *p, struct err *e);
+
+#endif
