@@ -34,7 +34,7 @@ DNNL := $(shell printf '\#include <dnnl.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wdouble-promotion \
         -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wpointer-arith -Wwrite-strings \
         -Wcast-qual -Wformat=2 -Wundef -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wnull-dereference
-BASE := -std=c17 -D_POSIX_C_SOURCE=200809L -g -fno-common -ffp-contract=off -fno-math-errno \
+BASE := -std=c17 -D_XOPEN_SOURCE=700 -g -fno-common -ffp-contract=off -fno-math-errno \
         -fno-trapping-math -fno-omit-frame-pointer -ffile-prefix-map=$(CURDIR)=. -fstack-protector-strong -fPIE -pthread
 SAN := -fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow -fno-sanitize-recover=all
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=2

@@ -1,0 +1,151 @@
+#include "dagline/cmd_run.h"
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/file.h"
+#include "base/log_settings.h"
+#include "base/mem.h"
+#include "dagline/local_run.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOCAL_PARAMS(P, S)                                                                                 \
+    P(S, text, dir, "", "", "1000", "", "run directory; given again, the run goes on; empty: runs/TIME")   \
+    P(S, integer, samplers, "1", "1", "64", "processes", "sampler processes")                              \
+    P(S, flag, judge, "yes", "", "", "", "start the shapes judge as the reward service (else reward.url)") \
+    P(S, text, redis, "redis-server", "", "255", "", "the Redis binary")                                   \
+    P(S, size, redis_memory, "512MiB", "16MiB", "1TiB", "", "Redis's maxmemory")                           \
+    P(S, integer, evaluate_prompts, "40", "0", "1000", "prompts", "of each tag, for the table before/after; 0: none") \
+    P(S, integer, evaluate_pictures, "4", "1", "64", "pictures", "of each of those prompts")              \
+    P(S, integer, evaluate_seed, "1000003", "0", "", "", "of those prompts and pictures: apart from training")
+CONFIG_STRUCT(local_params, LOCAL_PARAMS);
+CONFIG_TABLE_OPTIONS(local_table, "local", "a run on this machine", local_params, LOCAL_PARAMS);
+
+/* The folder of this binary, which holds the others too. */
+static int own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)
+{
+    const ssize_t n = readlink("/proc/self/exe", folder, FILE_PATH_BYTES_MAX - 1);
+    if (n < 0)
+        return err_sys(e, errno, "readlink /proc/self/exe");
+    folder[n] = 0;
+    *strrchr(folder, '/') = 0;
+    return 0;
+}
+
+/* The embedded model: in the working directory (a checkout) or where `make install` puts it. */
+static int own_model(char folder[FILE_PATH_BYTES_MAX], struct err *e)
+{
+    char binaries[FILE_PATH_BYTES_MAX];
+    static const char *const places[] = {"../../../models/shapes", "../share/dagline/models/shapes"};
+    if (own_folder(binaries, e) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char path[2 * FILE_PATH_BYTES_MAX];
+        snprintf(path, sizeof path, "%s/%s", binaries, places[i]);
+        if (strlen(path) < FILE_PATH_BYTES_MAX && access(path, R_OK) == 0 && realpath(path, folder) != NULL)
+            return 0;
+    }
+    return err_set(e, ERR_NOT_FOUND, "the embedded model is neither in a checkout nor installed beside this binary");
+}
+
+static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err *e)
+{
+    char now[CLOCK_TEXT_BYTES], path[FILE_PATH_BYTES_MAX];
+    clock_format(clock_wall_ns(NULL), now);
+    if (given[0] != 0)
+        snprintf(path, sizeof path, "%s", given);
+    else
+        snprintf(path, sizeof path, "runs/%.4s%.2s%.2s-%.2s%.2s%.2s", now, now + 5, now + 8, now + 11, now + 14, now + 17);
+    if (file_make_folders(path, e) < 0)
+        return -1;
+    /* children get absolute paths: they may be started from elsewhere */
+    return realpath(path, dir) != NULL ? 0 : err_sys(e, errno, "%s", path);
+}
+
+static bool is_given(const struct config *c, const char *key)
+{
+    for (size_t i = 0; i < config_given_count(c); i++)
+        if (strcmp(config_given(c, i).key, key) == 0)
+            return true;
+    return false;
+}
+
+/* The embedded model and its prompts, unless the caller has chosen others. */
+static int choose_model(struct config *c, const char *model, struct err *e)
+{
+    char prompts[FILE_PATH_BYTES_MAX];
+    if (!is_given(c, "store.model") && config_put(c, "store.model", model, "embedded model", e) < 0)
+        return -1;
+    if (is_given(c, "store.prompts"))
+        return 0;
+    return file_join(prompts, model, "prompts.jsonl", e) < 0 ? -1
+                                                              : config_put(c, "store.prompts", prompts, "embedded model", e);
+}
+
+static int run_with(const struct local_params *p, struct config *c, const char *model, struct err *e)
+{
+    char dir[FILE_PATH_BYTES_MAX], binaries[FILE_PATH_BYTES_MAX];
+    struct buf settings;
+    if (choose_model(c, model, e) < 0)
+        return -1;
+    buf_init(&settings, CONFIG_FILE_BYTES_MAX);
+    config_print_given(c, &settings);
+    int rc = run_dir(dir, p->dir, e) < 0 || own_folder(binaries, e) < 0 ? -1 : 0;
+    if (rc == 0) {
+        const struct local_run_options o = {
+            .dir = dir,
+            .settings = buf_text(&settings),
+            .binaries = binaries,
+            .samplers = (int)p->samplers,
+            .judge = p->judge,
+            .redis = p->redis,
+            .replay_bytes = p->redis_memory_bytes,
+            .evaluate_prompts = (int)p->evaluate_prompts,
+            .evaluate_pictures = (int)p->evaluate_pictures,
+            .evaluate_seed = (uint64_t)p->evaluate_seed,
+        };
+        rc = local_run(&o, e);
+    }
+    buf_done(&settings);
+    return rc;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct local_params p;
+    struct log_settings log;
+    struct err e = {0};
+    char model[FILE_PATH_BYTES_MAX], preset[FILE_PATH_BYTES_MAX];
+    const struct config_binding bindings[] = {{&local_table, &p}, {&log_settings_table, &log}};
+    const struct config_app app = {.name = "dagline run",
+                                   .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
+                                            "shapes judge; settings of every service are accepted",
+                                   .foreign = config_sections};
+    if (own_model(model, &e) < 0 || file_join(preset, model, "run.yaml", &e) < 0) {
+        fprintf(stderr, "dagline run: %s\n", e.text);
+        return 1;
+    }
+    struct config *c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
+    /* weakest first: the embedded model's preset, then what was given */
+    char **all = mem_new((size_t)argc + 8, sizeof *all);
+    const char *const front[] = {argv[0], "--config", preset};
+    const int extra = sizeof front / sizeof *front;
+    for (int i = 0; i < extra; i++)
+        all[i] = (char *)(uintptr_t)front[i];
+    for (int i = 1; i < argc; i++)
+        all[extra + i - 1] = argv[i];
+    int status = config_main(c, argc + extra - 1, all);
+    if (status < 0) {
+        log_open_with("dagline", &log);
+        status = run_with(&p, c, model, &e) < 0;
+        if (status != 0)
+            fprintf(stderr, "dagline run: %s\n", e.text);
+    }
+    mem_free(all);
+    config_free(c);
+    return status;
+}

@@ -1,0 +1,103 @@
+#include "dagline/report.h"
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "dagline/evaluate.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define REPORT_BYTES_MAX 65536
+#define OPEN_PROMPTS 14
+#define OPEN_PICTURES 32
+
+/* "61.2 [58.0, 64.3]" in percent. */
+static void add_share(struct buf *out, const struct evaluate_share *s)
+{
+    const struct stats_interval ci = stats_share_95(s->hits, s->n > 0 ? s->n : 1);
+    buf_format(out, "%5.1f [%.1f, %.1f]", 100.0 * evaluate_rate(s), 100.0 * ci.low, 100.0 * ci.high);
+}
+
+static void share_row(struct buf *out, const char *name, const struct evaluate_share *before,
+                      const struct evaluate_share *after)
+{
+    buf_format(out, "| %s | ", name);
+    add_share(out, before);
+    buf_add_text(out, " | ");
+    add_share(out, after);
+    buf_format(out, " | %+.1f |\n", 100.0 * (evaluate_rate(after) - evaluate_rate(before)));
+}
+
+static void table(struct buf *out, const struct evaluation *before, const struct evaluation *after)
+{
+    buf_add_text(out, "| strict alignment, % | before [95 %] | after [95 %] | change |\n|---|---|---|---|\n");
+    for (int tag = 0; tag < TAG_COUNT; tag++)
+        share_row(out, caption_tag_names[tag], &before->tag[tag], &after->tag[tag]);
+    share_row(out, "**single objects**", &before->single, &after->single);
+    share_row(out, "**harder prompts**", &before->hard, &after->hard);
+    const struct stats_interval b = stats_mean_95(&before->soft), a = stats_mean_95(&after->soft);
+    buf_format(out, "| soft alignment (the reward) | %.3f [%.3f, %.3f] | %.3f [%.3f, %.3f] | %+.3f |\n",
+               before->soft.mean, b.low, b.high, after->soft.mean, a.low, a.high,
+               after->soft.mean - before->soft.mean);
+    buf_format(out, "| diversity, bits on open prompts | %.2f | %.2f | %.2fx |\n", before->diversity.total_bits,
+               after->diversity.total_bits, diversity_relative(&after->diversity, &before->diversity));
+}
+
+static int evaluate_both(const struct report_options *o, struct evaluation *before, struct evaluation *after,
+                         struct err *e)
+{
+    const struct evaluate_options eo = {
+        .kernels = o->kernels,
+        .steps = (int)o->run->steps,
+        .guidance = o->run->guidance,
+        .seed = o->evaluate_seed,
+        .held_out = true,
+        .prompts_per_tag = o->evaluate_prompts,
+        .pictures = o->evaluate_pictures,
+        .open_prompts = OPEN_PROMPTS,
+        .open_pictures = OPEN_PICTURES,
+    };
+    return pipeline_policy_set(o->pipeline, NULL, 0, e) < 0 || evaluate(before, o->pipeline, &eo, NULL, NULL, e) < 0 ||
+                   pipeline_policy_set(o->pipeline, o->policy, o->policy_bytes, e) < 0 ||
+                   evaluate(after, o->pipeline, &eo, NULL, NULL, e) < 0
+               ? -1
+               : 0;
+}
+
+int report_write(const struct report_options *o, struct err *e)
+{
+    struct buf out;
+    struct evaluation before, after;
+    char path[FILE_PATH_BYTES_MAX];
+    int rc = -1;
+    buf_init(&out, REPORT_BYTES_MAX);
+    buf_format(&out, "# Run %s\n\n", o->run->run_id);
+    buf_format(&out, "%llu updates, %.0f trajectories in %.0f s", (unsigned long long)o->step,
+               o->step > 0 ? o->trajectories : 0.0, o->seconds);
+    if (isfinite(o->reward_first))
+        buf_format(&out, "; reward of a training batch %.3f -> %.3f", o->reward_first, o->reward_last);
+    buf_add_text(&out, ".\n\n");
+    if (o->evaluate_prompts > 0 && o->policy_bytes > 0) {
+        if (evaluate_both(o, &before, &after, e) < 0)
+            goto out;
+        buf_format(&out, "Held-out prompts, seed %llu, %llu pictures before and after with the same noise:\n\n",
+                   (unsigned long long)o->evaluate_seed, (unsigned long long)after.soft.count);
+        table(&out, &before, &after);
+    }
+    buf_format(&out,
+               "\n- progress.png: the same prompts and seeds along the run\n"
+               "- policy.safetensors: the trained weights; metrics.jsonl, tensorboard/: every update\n"
+               "- draw with it:      dagline generate --model MODEL --policy %s/policy.safetensors --prompt \"two red stars\" -o x.png\n"
+               "- a diffusers folder: dagline export --model MODEL --policy %s/policy.safetensors --out FOLDER\n"
+               "- go on:             dagline run --dir %s --set run.iterations=%llu\n",
+               o->dir, o->dir, o->dir, (unsigned long long)(2 * o->run->iterations));
+    if (file_join(path, o->dir, "report.md", e) < 0 ||
+        file_replace(path, buf_text(&out), strlen(buf_text(&out)), 0644, e) < 0)
+        goto out;
+    printf("\n%s\n", buf_text(&out));
+    rc = 0;
+out:
+    buf_done(&out);
+    return rc;
+}

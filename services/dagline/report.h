@@ -1,0 +1,29 @@
+/* What a run ends with: the table before/after with 95 % intervals on held-out prompts and seeds, printed and kept as
+ * report.md, and the commands for what comes next. */
+#ifndef DAGLINE_DAGLINE_REPORT_H
+#define DAGLINE_DAGLINE_REPORT_H
+
+#include "base/err.h"
+#include "diffusion/pipeline.h"
+#include "diffusion/schedule.h"
+#include "wire/codec.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct report_options {
+    const char *dir;
+    struct pipeline *pipeline;
+    const struct transition_kernel *kernels;
+    const struct run_spec *run;
+    const uint8_t *policy; /* NULL: no update was made */
+    size_t policy_bytes;
+    uint64_t step;
+    double seconds, trajectories, reward_first, reward_last;
+    size_t evaluate_prompts, evaluate_pictures; /* of each tag, of each prompt; 0: no table */
+    uint64_t evaluate_seed;
+};
+
+int report_write(const struct report_options *o, struct err *e) MUST_USE;
+
+#endif
