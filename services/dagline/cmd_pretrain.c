@@ -10,8 +10,8 @@
     P(S, text, out, "build/pretrain/shapes", "", "", "", "folder of the finished model")             \
     P(S, integer, seed, "1", "0", "", "", "pictures, captions, noise, first weights")                \
     P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                     \
-    P(S, integer, vae_steps, "2500", "0", "", "steps", "of the autoencoder")                         \
-    P(S, integer, vae_batch, "32", "1", "4096", "pictures", "of one step")                           \
+    P(S, integer, vae_steps, "8000", "0", "", "steps", "of the autoencoder")                         \
+    P(S, integer, vae_batch, "16", "1", "4096", "pictures", "of one step")                           \
     P(S, real, vae_lr, "2e-3", "0", "1", "1/step", "highest learning rate")                          \
     P(S, integer, unet_steps, "7000", "0", "", "steps", "of UNet and text encoder")                  \
     P(S, integer, unet_batch, "64", "1", "4096", "pictures", "of one step")                          \

@@ -33,6 +33,7 @@
 #define PART_MAX 32 /* samples between two sums of gradients: small enough to stay in the caches */
 #define WARMUP_STEPS 300
 #define KL_WEIGHT 1e-6
+#define EDGE_WEIGHT 4.0 /* how much more a pixel counts where its neighbours differ by the whole range */
 #define EMPTY_CAPTIONS 0.1 /* unconditional share, for guidance */
 #define AVERAGE_DECAY 0.999
 #define EVAL_STEPS 12
@@ -63,7 +64,7 @@ struct pretraining {
     int64_t started_ns, saved_ns;
 
     /* one part of a batch */
-    real *image, *recon, *d_recon, *moments, *d_moments, *z, *d_z, *noise, *noised, *predicted, *d_predicted;
+    real *image, *weight /* [.,H,W] of the loss */, *recon, *d_recon, *moments, *d_moments, *z, *d_z, *noise, *noised, *predicted, *d_predicted;
     real *context, *d_context;
     int32_t *ids;
     double *times;
@@ -78,6 +79,25 @@ struct draw_job {
     size_t n;
 };
 
+/* Weights of the pixels in the autoencoder's loss: outlines are few pixels and carry the shape. */
+static void edge_weights(real *weight, const real *image)
+{
+    for (int i = 0; i < WORLD_SIDE; i++)
+        for (int j = 0; j < WORLD_SIDE; j++) {
+            double range = 0.0;
+            const real *at = image + (i * WORLD_SIDE + j) * 3;
+            for (int k = 0; k < 4; k++) {
+                const int y = i + (k == 0) - (k == 1), x = j + (k == 2) - (k == 3);
+                if (y < 0 || y >= WORLD_SIDE || x < 0 || x >= WORLD_SIDE)
+                    continue;
+                const real *near = image + (y * WORLD_SIDE + x) * 3;
+                for (int c = 0; c < 3; c++)
+                    range = fmax(range, fabs((double)near[c] - (double)at[c]));
+            }
+            weight[i * WORLD_SIDE + j] = (real)(1.0 + EDGE_WEIGHT * 0.5 * range);
+        }
+}
+
 static void draw_pictures(void *arg, size_t worker)
 {
     const struct draw_job *job = arg;
@@ -89,6 +109,7 @@ static void draw_pictures(void *arg, size_t worker)
         world_render(rgb, &scene);
         const struct image view = {WORLD_SIDE, WORLD_SIDE, rgb};
         image_to_float(job->t->image + i * PIXELS, &view);
+        edge_weights(job->t->weight + i * (PIXELS / 3), job->t->image + i * PIXELS);
     }
 }
 
@@ -251,11 +272,13 @@ static int vae_part(struct pretraining *t, struct stage *s, uint64_t first, size
     loss_gaussian_sample(t->z, t->moments, t->noise, rows, Z_CHANNELS);
     if (runner_forward(t->decoder, latents, recon, n, e) < 0)
         return -1;
-    /* absolute differences for edges, squares for flat colours */
-    *loss += share * loss_l1(t->d_recon, t->recon, t->image, n * PIXELS, share);
-    loss_mse(t->recon, t->recon, t->image, n * PIXELS, share); /* recon becomes its own gradient */
-    for (size_t i = 0; i < n * PIXELS; i++)
-        t->d_recon[i] += t->recon[i];
+    /* mean absolute difference, weighted */
+    const double each = share / (double)(n * PIXELS);
+    for (size_t i = 0; i < n * PIXELS; i++) {
+        const double w = each * (double)t->weight[i / 3], d = (double)t->recon[i] - (double)t->image[i];
+        *loss += w * fabs(d);
+        t->d_recon[i] = (real)(d > 0.0 ? w : d < 0.0 ? -w : 0.0);
+    }
     const real *const d_recon[] = {t->d_recon}, *const d_moments[] = {t->d_moments};
     real *const d_z[] = {t->d_z};
     if (runner_backward(t->decoder, d_recon, d_z, s->optim[0].grads, e) < 0)
@@ -473,6 +496,7 @@ static int open_all(struct pretraining *t, struct err *e)
         *moments[i] = mem_new((size_t)PART_MAX * Z_NUMBERS * 2, sizeof(real));
         *contexts[i] = mem_new((size_t)PART_MAX * TOKENS * m->text.width, sizeof(real));
     }
+    t->weight = mem_new((size_t)PART_MAX * PIXELS / 3, sizeof(real));
     t->ids = mem_new((size_t)PART_MAX * TOKENS, sizeof *t->ids);
     t->times = mem_new(PART_MAX, sizeof *t->times);
     return 0;
@@ -486,7 +510,7 @@ static void close_all(struct pretraining *t)
     runner_free(t->text);
     model_close(t->model);
     pool_free(t->pool);
-    void *const owned[] = {t->image, t->recon, t->d_recon, t->z, t->d_z, t->noise, t->noised, t->predicted,
+    void *const owned[] = {t->image, t->weight, t->recon, t->d_recon, t->z, t->d_z, t->noise, t->noised, t->predicted,
                            t->d_predicted, t->moments, t->d_moments, t->context, t->d_context, t->ids, t->times};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);
