@@ -15,12 +15,12 @@ static int run(const struct trainer_params *p, const struct replay_params *rp, c
 {
     const struct wire_net_options net_o = net_options(np, PARTY_TRAINER, "trainer");
     struct trainer_options o = {.store = np->store, .news = np->news};
-    struct replay_secret password;
+    char password[CONFIG_TEXT_BYTES_MAX];
     struct loop *loop = NULL;
     struct wire_net *net = NULL;
     struct trainer *t = NULL;
     int rc = -1;
-    if (trainer_params_apply(&o, p, e) == 0 && replay_params_apply(&o.replay, rp, &password, e) == 0 &&
+    if (trainer_params_apply(&o, p, e) == 0 && replay_options_of(&o.replay, rp, "", password, e) == 0 &&
         loop_open(&loop, e) == 0 && wire_net_open(&net, &net_o, e) == 0 && trainer_open(&t, net, loop, &o, e) == 0)
         rc = trainer_run(t, e);
     trainer_close(t);
