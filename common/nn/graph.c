@@ -343,7 +343,7 @@ static void place_buffers(struct graph *g)
     mem_free(near);
 }
 
-int graph_plan(struct graph *g, struct err *e)
+int graph_measure(struct graph *g, struct err *e)
 {
     assert(!g->planned && g->mode != GRAPH_DECLARE && g->depth == 0);
     mark_nodes(g);
@@ -354,6 +354,13 @@ int graph_plan(struct graph *g, struct err *e)
     if (g->mode == GRAPH_TRAIN)
         plan_gradients(g);
     place_buffers(g);
+    return 0;
+}
+
+int graph_plan(struct graph *g, struct err *e)
+{
+    if (graph_measure(g, e) < 0)
+        return -1;
     g->slab = mem_slab(g->bytes, "activations", e);
     if (g->slab == NULL)
         return -1;

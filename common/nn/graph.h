@@ -143,6 +143,9 @@ int graph_token_embed(struct graph *g, int ids, const char *token, const char *p
 /* Plans the memory and allocates it. After this no node may be added. Parameters are sealed. */
 int graph_plan(struct graph *g, struct err *e) MUST_USE;
 
+/* Plans without allocating, so that only graph_bytes and graph_free may follow. */
+int graph_measure(struct graph *g, struct err *e) MUST_USE;
+
 /* Bytes of the slab. */
 size_t graph_bytes(const struct graph *g);
 

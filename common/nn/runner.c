@@ -21,6 +21,7 @@ struct runner {
     size_t slot_count;
     real **grads; /* [threads]; worker 0 adds to the caller's */
     size_t grad_count;
+    size_t samples_max[2]; /* by GRAPH_TRAIN; 0: not yet known */
 
     /* the pass under way */
     enum graph_mode mode;
@@ -57,12 +58,46 @@ void runner_free(struct runner *r)
     mem_free(r);
 }
 
-static size_t chunk_size(const struct runner *r, size_t B)
+static struct graph *build(const struct runner *r, size_t B, enum graph_mode mode)
 {
-    if (r->o.chunk > 0)
-        return r->o.chunk;
+    struct graph *const g =
+        graph_new(r->o.params, B,
+                  (struct graph_options){.mode = mode, .reference = r->o.reference,
+                                         .adapter = r->o.adapter});
+    r->o.build(g, r->o.arg);
+    return g;
+}
+
+/* The most samples that keep a graph within RUNNER_GRAPH_BYTES; memory is about linear in them. */
+static int samples_max(struct runner *r, enum graph_mode mode, size_t *out, struct err *e)
+{
+    size_t *const known = &r->samples_max[mode == GRAPH_TRAIN];
+    if (*known == 0) {
+        struct graph *const g = build(r, 1, mode);
+        const int rc = graph_measure(g, e);
+        const size_t bytes = graph_bytes(g);
+        graph_free(g);
+        if (rc < 0)
+            return -1;
+        *known = bytes >= RUNNER_GRAPH_BYTES ? 1 : RUNNER_GRAPH_BYTES / (bytes + 1);
+    }
+    *out = *known;
+    return 0;
+}
+
+int runner_chunk(struct runner *r, size_t B, enum graph_mode mode, size_t *chunk, struct err *e)
+{
     const size_t share = (B + r->threads - 1) / r->threads;
-    return share < RUNNER_CHUNK ? share : RUNNER_CHUNK;
+    size_t most;
+    if (r->o.chunk > 0) {
+        *chunk = r->o.chunk;
+        return 0;
+    }
+    if (samples_max(r, mode, &most, e) < 0)
+        return -1;
+    most = most < RUNNER_CHUNK ? most : RUNNER_CHUNK;
+    *chunk = share < most ? share : most;
+    return 0;
 }
 
 static size_t chunk_length(const struct runner *r, size_t i)
@@ -82,11 +117,7 @@ static int find_graph(struct runner *r, size_t i, struct graph **out, struct err
             return 0;
         }
     }
-    struct graph *const g =
-        graph_new(r->o.params, want.B,
-                  (struct graph_options){.mode = want.mode, .reference = r->o.reference,
-                                         .adapter = r->o.adapter});
-    r->o.build(g, r->o.arg);
+    struct graph *const g = build(r, want.B, want.mode);
     if (graph_plan(g, e) < 0) {
         graph_free(g);
         return -1;
@@ -103,7 +134,8 @@ static int prepare(struct runner *r, size_t B, enum graph_mode mode, struct err 
     assert(B > 0);
     r->B = B;
     r->mode = mode;
-    r->chunk = chunk_size(r, B);
+    if (runner_chunk(r, B, mode, &r->chunk, e) < 0)
+        return -1;
     r->chunks = (B + r->chunk - 1) / r->chunk;
     if (r->chunks > r->graphs_room) {
         r->graphs = mem_grow(r->graphs, r->chunks, sizeof *r->graphs);

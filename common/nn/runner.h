@@ -23,12 +23,14 @@ struct runner_options {
     struct params *params; /* borrowed; sealed */
     void (*build)(struct graph *g, const void *arg);
     const void *arg; /* borrowed as long as the runner lives */
-    size_t chunk;    /* samples a graph; 0: the batch divided by the threads, at most RUNNER_CHUNK */
+    size_t chunk;    /* samples a graph; 0: the batch divided by the threads, at most RUNNER_CHUNK,
+                        and no more than keep a graph within RUNNER_GRAPH_BYTES */
     bool reference;  /* graph_options.reference */
     struct graph_adapter adapter;
 };
 
 #define RUNNER_CHUNK 32
+#define RUNNER_GRAPH_BYTES ((size_t)512 << 20)
 
 struct runner;
 
@@ -49,6 +51,10 @@ int runner_forward(struct runner *r, const void *const *inputs, real *const *out
  * not NULL, is overwritten with the gradient of input i (made with GRAPH_GRAD). */
 int runner_backward(struct runner *r, const real *const *d_outputs, real *const *d_inputs,
                     real *grads, struct err *e) MUST_USE;
+
+/* Samples of a chunk that a batch of B would be cut into. */
+int runner_chunk(struct runner *r, size_t B, enum graph_mode mode, size_t *chunk,
+                 struct err *e) MUST_USE;
 
 /* Bytes of all graphs and gradient slabs so far. */
 size_t runner_bytes(const struct runner *r);
