@@ -489,13 +489,18 @@ struct params *pipeline_params(struct pipeline *p)
 
 int pipeline_touch(struct pipeline *p, struct err *e)
 {
-    params_touch_all(p->model->params[MODEL_UNET]);
+    params_touch_trainable(p->model->params[MODEL_UNET]);
     return params_refresh(p->model->params[MODEL_UNET], e);
 }
 
 size_t pipeline_train_batch_max(const struct pipeline *p)
 {
-    return pool_threads(p->pool) * TRAIN_CHUNKS_EACH * (p->o.chunk > 0 ? p->o.chunk : RUNNER_CHUNK);
+    const size_t threads = pool_threads(p->pool);
+    struct err e;
+    size_t chunk = 1; /* what cannot even be planned fails with its reason in train_forward */
+    if (runner_chunk(p->unet, threads * RUNNER_CHUNK, GRAPH_TRAIN, &chunk, &e) < 0)
+        chunk = 1;
+    return threads * TRAIN_CHUNKS_EACH * chunk;
 }
 
 int pipeline_train_forward(struct pipeline *p, real *out, const real *x, const double *t, const real *const *c,

@@ -4,7 +4,6 @@
 
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define INPUTS_MAX 8
@@ -47,7 +46,7 @@ void graphcheck_inputs(const struct graph *g, void **inputs)
 {
     for (size_t i = 0; i < graph_input_count(g); i++) {
         const size_t n = graph_batch(g) * graph_input_numbers(g, i);
-        inputs[i] = calloc(n, sizeof(double));
+        inputs[i] = gradcheck_new(2 * n); /* room for doubles, whatever real is */
         if (is_times(g, i))
             for (size_t k = 0; k < n; k++)
                 ((double *)inputs[i])[k] = (double)(37 + 411 * k % 1000);

@@ -159,6 +159,9 @@ START_TEST(another_alpha_is_folded_into_the_weights)
     char doubled[PROC_PATH_BYTES + 32];
     snprintf(doubled, sizeof doubled, "%s/y.safetensors", folder);
     ck_assert_msg(safetensors_write(doubled, items, count, NULL, 0, &e) == 0, "%s", e.text);
+    for (size_t i = 0; i < count; i++)
+        mem_free((void *)(uintptr_t)items[i].data);
+    mem_free(items);
     safetensors_close(f);
     load(other, doubled);
     const struct params *const p = m->params[MODEL_UNET], *const q = other->params[MODEL_UNET];

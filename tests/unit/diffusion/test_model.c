@@ -120,6 +120,10 @@ static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, str
         items[n++] = (struct safetensors_item){.name = "conv_extra.weight", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &one};
     snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", folder);
     ck_assert_msg(safetensors_write(path, items, n, NULL, 0, e) == 0, "%s", e->text);
+    for (size_t i = 0; i < n; i++)
+        if (items[i].data != &one)
+            mem_free((void *)(uintptr_t)items[i].data);
+    mem_free(items);
     safetensors_close(f);
     m = NULL;
     ck_assert(model_open(&m, folder, (struct model_options){.parts = MODEL_HAS_UNET, .report = report}, e) < 0);

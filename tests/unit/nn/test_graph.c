@@ -5,7 +5,6 @@
 #include "support/graphcheck.h"
 #include "support/suite.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define BATCH 3
