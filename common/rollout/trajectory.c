@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <math.h>
@@ -82,28 +83,9 @@ static bool is_zero(const uint8_t *p, size_t n)
     return any == 0;
 }
 
-/* Well-formed UTF-8 (RFC 3629: shortest form, no surrogates, at most U+10FFFF). */
 static bool is_utf8(const char *text)
 {
-    const unsigned char *p = (const unsigned char *)text;
-    while (*p != 0) {
-        if (*p < 0x80) {
-            p++;
-            continue;
-        }
-        const int more = *p >= 0xf0 ? 3 : *p >= 0xe0 ? 2 : 1;
-        if (*p < 0xc2 || *p > 0xf4)
-            return false;
-        const unsigned char low = *p == 0xe0 ? 0xa0 : *p == 0xf0 ? 0x90 : 0x80;
-        const unsigned char high = *p == 0xed ? 0x9f : *p == 0xf4 ? 0x8f : 0xbf;
-        if (p[1] < low || p[1] > high)
-            return false;
-        for (int i = 2; i <= more; i++)
-            if ((p[i] & 0xc0) != 0x80)
-                return false;
-        p += more + 1;
-    }
-    return true;
+    return utf8_valid(text, strlen(text));
 }
 
 static int check_text(const struct trajectory *t, struct err *e)
