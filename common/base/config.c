@@ -22,7 +22,7 @@ extern char **environ;
 
 const char *const config_sections[] = {"run",     "model",   "sampler", "scorer", "reward",   "trainer", "store", "net",
                                        "replay",  "wire",    "judge",   "log",    "metrics",  "prompts", "eval",
-                                       "pretrain", NULL};
+                                       "pretrain", "local", NULL};
 
 /* ---- sections and slots --------------------------------------------------------------------------- */
 

@@ -18,7 +18,7 @@
     P(S, integer, samplers, "1", "1", "64", "processes", "sampler processes")                              \
     P(S, flag, judge, "yes", "", "", "", "start the shapes judge as the reward service (else reward.url)") \
     P(S, text, redis, "redis-server", "", "255", "", "the Redis binary")                                   \
-    P(S, size, redis_memory, "512MiB", "16MiB", "1TiB", "", "Redis's maxmemory")                           \
+    P(S, size, redis_memory, "2GiB", "16MiB", "1TiB", "", "Redis's maxmemory")                           \
     P(S, integer, evaluate_prompts, "40", "0", "1000", "prompts", "of each tag, for the table before/after; 0: none") \
     P(S, integer, evaluate_pictures, "4", "1", "64", "pictures", "of each of those prompts")              \
     P(S, integer, evaluate_seed, "1000003", "0", "", "", "of those prompts and pictures: apart from training")

@@ -29,6 +29,7 @@
 #define DRAIN_MS 20000
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 #define QUARTERS 4
+#define REFUSALS_MAX 3 /* ends with an error, one right after the other */
 
 enum { REDIS, STORE, JUDGE, SCORER, TRAINER, SAMPLER_0 }; /* started in this order */
 
@@ -126,7 +127,7 @@ static int add_all(struct local *l, struct err *e)
     snprintf(listen, sizeof listen, "store.listen=");
     const char *const store_sets[] = {store, news, data, listen, NULL};
     const char *const judge_sets[] = {judge, NULL};
-    const char *const scorer_sets[] = {store, news, scorer, address, "scorer.http=", l->o->judge ? url : NULL, NULL};
+    const char *const scorer_sets[] = {store, news, scorer, address, "scorer.listen=", l->o->judge ? url : NULL, NULL};
     const char *const trainer_sets[] = {store, news, address, trainer_cache, "trainer.listen=", NULL};
     const char *const sampler_sets[] = {store, news, scorer, sampler_cache, "sampler.listen=", NULL};
     if (add_redis(l, e) < 0 || add_service(l, "store", "dagline-store", store_sets, e) < 0 ||
@@ -199,7 +200,7 @@ static int wait_store(struct local *l, struct err *e)
             return err_set(e, ERR_UNAVAILABLE, "the store did not start: %s", why);
         }
     }
-    store_client_timeout(l->store, 0);
+    store_client_timeout(l->store, STORE_CLIENT_TIMEOUT_MS);
     return 0;
 }
 
@@ -345,11 +346,14 @@ static int watch_children(void *arg, struct err *e)
         struct process *p = &l->process[i];
         if (!process_watch(p, now) || !p->wanted)
             continue;
-        /* a service that refuses its settings refuses them again */
-        if (p->exit_status == 2 || (i == TRAINER && p->exit_status == 0)) {
+        if (i == TRAINER && p->exit_status == 0) { /* the last update is made; the stop is on its way */
             p->wanted = false;
-            if (p->exit_status == 0)
-                continue;
+            continue;
+        }
+        /* what refuses its settings refuses them again; a kill is no reason to give up */
+        const bool refused = p->exit_status < 128 && p->ends_in_a_row >= REFUSALS_MAX;
+        if (p->exit_status == 2 || refused) {
+            p->wanted = false;
             char why[1024];
             last_line(p, why, sizeof why);
             return err_set(e, ERR_INVALID, "%s does not start: %s", p->name, why);
