@@ -32,7 +32,7 @@ struct world_args {
 static const char usage[] =
     "usage: dagline world --count N -o GRID.png [--captions]   pictures of the embedded world\n"
     "       dagline world --judge N [--blur PX] [--noise S]    how well the judge reads N of them\n"
-    "       dagline world --prompts N [--held-out | --open]    a set of prompts, one a line\n"
+    "       dagline world --prompts N [--held-out | --open]    a set of prompts as JSON lines\n"
     "  --seed S      another world of the same kind (default 1)\n"
     "  --captions    print row, column and caption of each picture\n"
     "  --blur PX     blur the pictures first: standard deviation, 0 to 10 pixels\n"
@@ -297,8 +297,9 @@ static int print_prompts(const struct world_args *a, struct err *e)
         prompts_open(p, (size_t)a->prompts);
     else
         rc = prompts_draw(p, (size_t)a->prompts, &o, e);
+    /* captions and tags are plain ASCII words: nothing to escape */
     for (long k = 0; k < a->prompts && rc == 0; k++)
-        printf("%s\t%s\n", caption_tag_names[p[k].tag], p[k].text);
+        printf("{\"prompt\": \"%s\", \"tag\": \"%s\"}\n", p[k].text, caption_tag_names[p[k].tag]);
     mem_free(p);
     return rc;
 }

@@ -1,12 +1,13 @@
 #include "dagline/cmd_bench.h"
+#include "dagline/cmd_eval.h"
+#include "dagline/cmd_export.h"
 #include "dagline/cmd_generate.h"
 #include "dagline/cmd_keys.h"
-#include "dagline/cmd_eval.h"
 #include "dagline/cmd_parity.h"
 #include "dagline/cmd_pretrain.h"
+#include "dagline/cmd_run.h"
 #include "dagline/cmd_status.h"
 #include "dagline/cmd_tokenize.h"
-#include "dagline/cmd_run.h"
 #include "dagline/cmd_world.h"
 
 #include "base/version.h"
@@ -22,14 +23,15 @@ struct verb {
 
 static const struct verb verbs[] = {
     {"bench", cmd_bench, "time a network on this machine"},
+    {"eval", cmd_eval, "what a model of the embedded world can do, by the judge"},
+    {"export", cmd_export, "a trained policy as a diffusers folder"},
     {"generate", cmd_generate, "draw a picture from a prompt"},
     {"keys", cmd_keys, "make the key pairs and the allow-list of a deployment"},
-    {"eval", cmd_eval, "what a model of the embedded world can do, by the judge"},
     {"parity", cmd_parity, "hold the engine against a folder of reference values"},
     {"pretrain", cmd_pretrain, "train the embedded model from scratch"},
+    {"run", cmd_run, "a whole run on this machine"},
     {"status", cmd_status, "policy, checkpoint and services of a run, by digest"},
     {"tokenize", cmd_tokenize, "token ids of lines of text"},
-    {"run", cmd_run, "a whole run on this machine"},
     {"world", cmd_world, "pictures, prompts and the judge of the embedded world"},
 };
 
