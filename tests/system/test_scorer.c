@@ -1,5 +1,5 @@
-/* The scorer among real neighbours: dagline-store, redis-server, dagline-shapes-judge or a misbehaving
- * reward service; the test is the sampler. */
+/* The scorer among real neighbours: dagline-store, redis-server, dagline-shapes-judge or a
+ * misbehaving reward service; the test is the sampler. */
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -113,9 +113,16 @@ static void sampler_dial(struct sampler *s)
     struct err e = {0};
     char endpoint[WIRE_ENDPOINT_BYTES_MAX];
     memset(s, 0, sizeof *s);
-    ck_assert_int_eq(wire_net_open(&s->net, &(struct wire_net_options){.party = PARTY_SAMPLER, .sender = "sampler/t"}, &e), 0);
+    ck_assert_int_eq(
+        wire_net_open(
+            &s->net, &(struct wire_net_options){.party = PARTY_SAMPLER, .sender = "sampler/t"}, &e),
+        0);
     snprintf(endpoint, sizeof endpoint, "ipc://%.200s/store.sock", folder);
-    ck_assert_int_eq(store_client_open(&s->client, s->net, &(struct store_client_options){.endpoint = endpoint, .timeout_ms = 30000}, &e), 0);
+    ck_assert_int_eq(
+        store_client_open(&s->client, s->net,
+                          &(struct store_client_options){.endpoint = endpoint, .timeout_ms = 30000},
+                          &e),
+        0);
     ck_assert_msg(store_client_run(s->client, &s->run, &e) == 0, "%s", e.text);
     run_chain_digest(s->chain, &s->run);
     snprintf(endpoint, sizeof endpoint, "ipc://%.200s/scorer.sock", folder);
@@ -190,8 +197,10 @@ static void sampler_round(struct sampler *s)
     }
     for (size_t i = 0; i < s->count; i++) {
         struct sent *x = &s->items[i];
-        const bool due = x->outcome == ACK_NONE && (x->sent_ms < 0 || now_ms - x->sent_ms > RESEND_MS);
-        if (!due || s->items_sent >= s->items_granted || s->bytes_sent + x->bytes > s->bytes_granted)
+        const bool due =
+            x->outcome == ACK_NONE && (x->sent_ms < 0 || now_ms - x->sent_ms > RESEND_MS);
+        if (!due || s->items_sent >= s->items_granted ||
+            s->bytes_sent + x->bytes > s->bytes_granted)
             continue;
         struct message *m = message_new(MESSAGE_TRAJECTORY);
         ck_assert_int_eq(codec_put_trajectory(m, x->t, &e), 0);
@@ -236,8 +245,14 @@ static struct replay *look_into_replay(const struct sampler *s)
 {
     struct replay *r = NULL;
     struct err e = {0};
-    const struct replay_options o = {.address = redis.address, .user = "", .password = "", .run_id = s->run.run_id,
-                                     .bytes_max = 1 << 30, .items_min = 1, .uses_max = 1, .timeout_ms = 5000};
+    const struct replay_options o = {.address = redis.address,
+                                     .user = "",
+                                     .password = "",
+                                     .run_id = s->run.run_id,
+                                     .bytes_max = 1 << 30,
+                                     .items_min = 1,
+                                     .uses_max = 1,
+                                     .timeout_ms = 5000};
     ck_assert_msg(replay_open(&r, &o, &e) == 0, "%s", e.text);
     return r;
 }
@@ -267,14 +282,17 @@ START_TEST(the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged)
     struct trajectory *out[24];
     struct err e = {0};
     ck_assert_int_eq(replay_fence(r, 1, &e), 0);
-    ck_assert_msg(replay_batch(r, &(struct replay_batch_request){.step = 1, .count = 24}, out, &e) == 0, "%s", e.text);
+    ck_assert_msg(
+        replay_batch(r, &(struct replay_batch_request){.step = 1, .count = 24}, out, &e) == 0, "%s",
+        e.text);
     for (size_t i = 0; i < 24; i++) {
         ck_assert_msg(out[i]->reward >= 0.0 && out[i]->reward <= 1.0, "reward %g", out[i]->reward);
         ck_assert_str_eq(out[i]->components[0].name, "raw");
         ck_assert_str_eq(out[i]->components[1].name, "strict");
         ck_assert_uint_eq(out[i]->component_count, 8);
         ck_assert_uint_gt(out[i]->thumbnail_bytes, 8);
-        ck_assert_msg(out[i]->states[3].terminal && out[i]->states[3].reward == out[i]->reward, "terminal reward");
+        ck_assert_msg(out[i]->states[3].terminal && out[i]->states[3].reward == out[i]->reward,
+                      "terminal reward");
         trajectory_free(out[i]);
     }
     replay_close(r);
@@ -294,7 +312,8 @@ START_TEST(the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged)
     sampler_until(&s, n + 4);
     ck_assert_int_eq(s.items[3].outcome, ACK_DUPLICATE);
     for (size_t i = n + 1; i < n + 4; i++)
-        ck_assert_msg(s.items[i].outcome == ACK_REJECTED, "item %zu: outcome %d", i, (int)s.items[i].outcome);
+        ck_assert_msg(s.items[i].outcome == ACK_REJECTED, "item %zu: outcome %d", i,
+                      (int)s.items[i].outcome);
     ck_assert_ptr_nonnull(strstr(s.items[n + 1].reason, "chain"));
     ck_assert_ptr_nonnull(strstr(s.items[n + 3].reason, "digest"));
 
@@ -318,7 +337,8 @@ START_TEST(a_service_that_misbehaves_half_the_time_never_makes_a_reward_up)
     judge_port = bad_http_port(b);
     bad_http_mix(b, 50);
     start_service(&scorer, "dagline-scorer",
-                  (const char *const[]){"reward.retries=1", "reward.backoff=5ms", "reward.timeout=500ms", "reward.batch=16",
+                  (const char *const[]){"reward.retries=1", "reward.backoff=5ms",
+                                        "reward.timeout=500ms", "reward.batch=16",
                                         "reward.score_max=1", "reward.scale=2", "reward.offset=1",
                                         "reward.answer_max=64KiB", "reward.model=m", NULL});
     struct sampler s;
@@ -335,17 +355,23 @@ START_TEST(a_service_that_misbehaves_half_the_time_never_makes_a_reward_up)
     ck_assert_uint_eq(replay_state(r).items, stored);
     ck_assert_int_eq(replay_fence(r, 1, &e), 0);
     struct trajectory *out[ITEMS_MAX];
-    ck_assert_msg(replay_batch(r, &(struct replay_batch_request){.step = 1, .count = (uint32_t)stored}, out, &e) == 0, "%s", e.text);
+    ck_assert_msg(replay_batch(r,
+                               &(struct replay_batch_request){.step = 1, .count = (uint32_t)stored},
+                               out, &e) == 0,
+                  "%s", e.text);
     for (size_t i = 0; i < stored; i++) {
         ck_assert_msg(out[i]->reward == 2.0, "reward %g", out[i]->reward);
         for (uint32_t k = 1; k < out[i]->state_count; k++)
-            ck_assert_msg(out[i]->states[k].reward == 2.0, "state reward %g", out[i]->states[k].reward);
+            ck_assert_msg(out[i]->states[k].reward == 2.0, "state reward %g",
+                          out[i]->states[k].reward);
         trajectory_free(out[i]);
     }
     for (size_t i = 0; i < s.count; i++)
         if (s.items[i].outcome == ACK_FAILED)
-            ck_assert_msg(strchr(s.items[i].reason, ':') != NULL, "untyped failure %s", s.items[i].reason);
-    printf("%u calls, half of them bad: %zu stored, %zu failed, 0 made up\n", bad_http_posts(b), stored, failed);
+            ck_assert_msg(strchr(s.items[i].reason, ':') != NULL, "untyped failure %s",
+                          s.items[i].reason);
+    printf("%u calls, half of them bad: %zu stored, %zu failed, 0 made up\n", bad_http_posts(b),
+           stored, failed);
     replay_close(r);
     sampler_done(&s);
     teardown();
@@ -356,7 +382,8 @@ START_TEST(kills_of_scorer_redis_and_judge_lose_and_double_nothing)
 {
     setup();
     start_service(&judge, "dagline-shapes-judge", NULL);
-    start_service(&scorer, "dagline-scorer", (const char *const[]){"reward.backoff=20ms", "reward.retries=50", NULL});
+    start_service(&scorer, "dagline-scorer",
+                  (const char *const[]){"reward.backoff=20ms", "reward.retries=50", NULL});
     struct sampler s;
     sampler_dial(&s);
     for (uint64_t i = 0; i < 200; i++)
@@ -371,7 +398,8 @@ START_TEST(kills_of_scorer_redis_and_judge_lose_and_double_nothing)
             start_service(&judge, "dagline-shapes-judge", NULL);
         } else {
             proc_kill(&scorer);
-            start_service(&scorer, "dagline-scorer", (const char *const[]){"reward.backoff=20ms", "reward.retries=50", NULL});
+            start_service(&scorer, "dagline-scorer",
+                          (const char *const[]){"reward.backoff=20ms", "reward.retries=50", NULL});
         }
     }
     sampler_until(&s, 200);
@@ -393,7 +421,8 @@ START_TEST(credit_follows_the_replays_room)
     setup();
     start_service(&judge, "dagline-shapes-judge", NULL);
     start_service(&scorer, "dagline-scorer",
-                  (const char *const[]){"replay.samples_per_insert=1", "replay.items_min=6", "replay.ahead_max=4", NULL});
+                  (const char *const[]){"replay.samples_per_insert=1", "replay.items_min=6",
+                                        "replay.ahead_max=4", NULL});
     struct sampler s;
     sampler_dial(&s);
     for (uint64_t i = 0; i < 30; i++)
@@ -407,7 +436,9 @@ START_TEST(credit_follows_the_replays_room)
     struct trajectory *out[6];
     struct err e = {0};
     ck_assert_int_eq(replay_fence(r, 1, &e), 0);
-    ck_assert_msg(replay_batch(r, &(struct replay_batch_request){.step = 1, .count = 6}, out, &e) == 0, "%s", e.text);
+    ck_assert_msg(replay_batch(r, &(struct replay_batch_request){.step = 1, .count = 6}, out, &e) ==
+                      0,
+                  "%s", e.text);
     for (size_t i = 0; i < 6; i++)
         trajectory_free(out[i]);
     sampler_until(&s, 16);
