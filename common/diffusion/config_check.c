@@ -47,7 +47,8 @@ int config_check_fixed(const struct json *config, const struct config_fixed *fie
             continue;
         value_text(v, text);
         if (!among(text, fields[i].accepted))
-            return err_set(e, ERR_INVALID, "%s is %s, which this engine does not implement (it has %s)",
+            return err_set(e, ERR_INVALID,
+                           "%s is %s, which this engine does not implement (it has %s)",
                            fields[i].field, text, fields[i].accepted);
     }
     return 0;
@@ -117,10 +118,10 @@ int config_names(const struct json *config, const char *field, const char *const
         while (k < n_names && strcmp(name, names[k]) != 0)
             k++;
         if (k == n_names)
-            return err_set(e, ERR_INVALID,
-                           "%s[%zu] is \"%s\", which this engine does not implement (it has %s%s%s)",
-                           field, i, name, names[0], n_names > 1 ? ", " : "",
-                           n_names > 1 ? names[1] : "");
+            return err_set(
+                e, ERR_INVALID,
+                "%s[%zu] is \"%s\", which this engine does not implement (it has %s%s%s)", field, i,
+                name, names[0], n_names > 1 ? ", " : "", n_names > 1 ? names[1] : "");
         out[i] = k;
     }
     return 0;

@@ -177,7 +177,8 @@ static int walk(struct params *p, const struct safetensors *f, bool fill, size_t
         if (check_factor(a, pair.down, e) < 0 || check_factor(b, pair.up, e) < 0 ||
             scale_of(&pair, a, &scale, e) < 0)
             return -1;
-        if (fill && (load_factor(a, pair.down, 1.0, e) < 0 || load_factor(b, pair.up, scale, e) < 0))
+        if (fill &&
+            (load_factor(a, pair.down, 1.0, e) < 0 || load_factor(b, pair.up, scale, e) < 0))
             return -1;
         *used += pair.alpha == NULL ? 2 : 3;
     }
@@ -234,8 +235,10 @@ static void items_fill(struct items *s, const struct params *p, enum lora_naming
         spell(s->names[s->count], sp, a->name, module_bytes(a), down ? sp->down : sp->up);
         for (size_t i = 0; i < a->count; i++)
             next[i] = (float)a->value[i];
-        s->at[s->count] = (struct safetensors_item){.name = s->names[s->count], .dtype = dtype,
-                                                    .rank = 2, .shape = {a->dim[0], a->dim[1]},
+        s->at[s->count] = (struct safetensors_item){.name = s->names[s->count],
+                                                    .dtype = dtype,
+                                                    .rank = 2,
+                                                    .shape = {a->dim[0], a->dim[1]},
                                                     .data = next};
         next += a->count;
         s->count++;
@@ -243,8 +246,8 @@ static void items_fill(struct items *s, const struct params *p, enum lora_naming
             continue;
         s->alpha = (float)a->dim[0];
         spell(s->names[s->count], sp, a->name, module_bytes(a), sp->alpha);
-        s->at[s->count] = (struct safetensors_item){.name = s->names[s->count], .dtype = dtype,
-                                                    .rank = 0, .data = &s->alpha};
+        s->at[s->count] = (struct safetensors_item){
+            .name = s->names[s->count], .dtype = dtype, .rank = 0, .data = &s->alpha};
         s->count++;
     }
 }
@@ -262,8 +265,8 @@ static size_t meta_of(const struct items *s, enum lora_naming naming, char rank[
     return 3;
 }
 
-int lora_save(const struct params *p, const char *path, enum lora_naming naming,
-              enum dtype dtype, struct err *e)
+int lora_save(const struct params *p, const char *path, enum lora_naming naming, enum dtype dtype,
+              struct err *e)
 {
     struct items s;
     char rank[16];
@@ -275,8 +278,8 @@ int lora_save(const struct params *p, const char *path, enum lora_naming naming,
     return rc;
 }
 
-int lora_encode(const struct params *p, enum lora_naming naming, enum dtype dtype,
-                uint8_t **bytes, size_t *size, struct err *e)
+int lora_encode(const struct params *p, enum lora_naming naming, enum dtype dtype, uint8_t **bytes,
+                size_t *size, struct err *e)
 {
     struct items s;
     char rank[16];

@@ -41,10 +41,10 @@ int lora_file_rank(const struct safetensors *f, size_t *rank, struct err *e) MUS
  * another shape, a tensor that belongs to no pair. */
 int lora_load(struct params *p, const struct safetensors *f, struct err *e) MUST_USE;
 
-int lora_save(const struct params *p, const char *path, enum lora_naming naming,
-              enum dtype dtype, struct err *e) MUST_USE;
-int lora_encode(const struct params *p, enum lora_naming naming, enum dtype dtype,
-                uint8_t **bytes, size_t *size, struct err *e) MUST_USE;
+int lora_save(const struct params *p, const char *path, enum lora_naming naming, enum dtype dtype,
+              struct err *e) MUST_USE;
+int lora_encode(const struct params *p, enum lora_naming naming, enum dtype dtype, uint8_t **bytes,
+                size_t *size, struct err *e) MUST_USE;
 
 /* W += sign B A for every pair, sign 1 or -1; the adapter keeps its values, so a merged model must
  * be run on graphs without the adapter. */

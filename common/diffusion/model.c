@@ -23,8 +23,8 @@ static bool vae_alias(const char *name, char alias[SAFETENSORS_NAME_BYTES_MAX])
         const char *const at = strstr(name, pairs[i][0]);
         if (at == NULL)
             continue;
-        snprintf(alias, SAFETENSORS_NAME_BYTES_MAX, "%.*s%s%s", (int)(at - name), name,
-                 pairs[i][1], at + strlen(pairs[i][0]));
+        snprintf(alias, SAFETENSORS_NAME_BYTES_MAX, "%.*s%s%s", (int)(at - name), name, pairs[i][1],
+                 at + strlen(pairs[i][0]));
         return true;
     }
     return false;
@@ -73,8 +73,9 @@ static int check_component(const struct json *index, const char *name, const cha
     for (size_t i = 0; classes[i] != NULL; i++)
         if (strcmp(class, classes[i]) == 0)
             return 0;
-    return err_set(e, ERR_INVALID, "component %s is a %s, which this engine does not implement (it has %s)",
-                   name, class, classes[0]);
+    return err_set(e, ERR_INVALID,
+                   "component %s is a %s, which this engine does not implement (it has %s)", name,
+                   class, classes[0]);
 }
 
 static int open_index(struct model *m, unsigned wanted, struct err *e)
@@ -86,10 +87,11 @@ static int open_index(struct model *m, unsigned wanted, struct err *e)
     if (file_join(path, m->folder, "model_index.json", e) < 0)
         return -1;
     if (!file_exists(path))
-        return err_set(e, ERR_NOT_FOUND,
-                       "%s: no such file; a diffusers model folder has one (single-file checkpoints "
-                       "have to be converted first)",
-                       path);
+        return err_set(
+            e, ERR_NOT_FOUND,
+            "%s: no such file; a diffusers model folder has one (single-file checkpoints "
+            "have to be converted first)",
+            path);
     if (json_read_file(&m->index, path, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     if (!json_is_object(m->index))
@@ -138,8 +140,8 @@ static void declare(struct model *m, enum model_part part, struct graph_adapter 
 static int weights_path(const char *folder, const char *name, char path[FILE_PATH_BYTES_MAX],
                         struct err *e)
 {
-    static const char *const ends[] = {".safetensors", ".fp16.safetensors", ".safetensors.index.json",
-                                       ".fp16.safetensors.index.json"};
+    static const char *const ends[] = {".safetensors", ".fp16.safetensors",
+                                       ".safetensors.index.json", ".fp16.safetensors.index.json"};
     char file[256];
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         snprintf(file, sizeof file, "%s%s", name, ends[i]);
@@ -220,8 +222,9 @@ static int open_schedule(struct model *m, struct err *e)
 static int open_tokenizer(struct model *m, struct err *e)
 {
     char folder[FILE_PATH_BYTES_MAX];
-    return file_join(folder, m->folder, "tokenizer", e) < 0 ? -1
-                                                            : tokenizer_open(&m->tokenizer, folder, e);
+    return file_join(folder, m->folder, "tokenizer", e) < 0
+               ? -1
+               : tokenizer_open(&m->tokenizer, folder, e);
 }
 
 /* What one component promises another. */
@@ -229,17 +232,21 @@ static int check_fit(const struct model *m, unsigned wanted, struct err *e)
 {
     if (wanted & MODEL_HAS_UNET && wanted & MODEL_HAS_TEXT &&
         m->unet.cross_attention_dim != m->text.width)
-        return err_set(e, ERR_SHAPE, "unet cross_attention_dim %zu is not the text encoder's hidden_size %zu",
+        return err_set(e, ERR_SHAPE,
+                       "unet cross_attention_dim %zu is not the text encoder's hidden_size %zu",
                        m->unet.cross_attention_dim, m->text.width);
     if (wanted & MODEL_HAS_UNET && wanted & MODEL_HAS_VAE &&
         (m->unet.in_channels != m->vae.latent_channels ||
          m->unet.out_channels != m->vae.latent_channels))
-        return err_set(e, ERR_SHAPE, "unet in_channels %zu, out_channels %zu are not the vae's latent_channels %zu",
-                       m->unet.in_channels, m->unet.out_channels, m->vae.latent_channels);
+        return err_set(
+            e, ERR_SHAPE,
+            "unet in_channels %zu, out_channels %zu are not the vae's latent_channels %zu",
+            m->unet.in_channels, m->unet.out_channels, m->vae.latent_channels);
     if (wanted & MODEL_HAS_TOKENIZER && wanted & MODEL_HAS_TEXT &&
         ((size_t)tokenizer_vocab_size(m->tokenizer) > m->text.vocabulary ||
          (size_t)tokenizer_length(m->tokenizer) > m->text.positions))
-        return err_set(e, ERR_SHAPE, "tokenizer has %d ids and %d positions, the text encoder %zu and %zu",
+        return err_set(e, ERR_SHAPE,
+                       "tokenizer has %d ids and %d positions, the text encoder %zu and %zu",
                        tokenizer_vocab_size(m->tokenizer), tokenizer_length(m->tokenizer),
                        m->text.vocabulary, m->text.positions);
     return 0;
@@ -256,11 +263,9 @@ int model_open(struct model **out, const char *folder, struct model_options o, s
         if (o.parts & 1u << part && open_part(m, part, o, e) < 0)
             goto out;
     if ((o.parts & MODEL_HAS_SCHEDULE && open_schedule(m, e) < 0) ||
-        (o.parts & MODEL_HAS_TOKENIZER && open_tokenizer(m, e) < 0) ||
-        check_fit(m, o.parts, e) < 0)
+        (o.parts & MODEL_HAS_TOKENIZER && open_tokenizer(m, e) < 0) || check_fit(m, o.parts, e) < 0)
         goto out;
-    if (o.lora_rank > 0 && o.parts & MODEL_HAS_UNET &&
-        add_adapter(m, o.lora_rank, o.seed, e) < 0)
+    if (o.lora_rank > 0 && o.parts & MODEL_HAS_UNET && add_adapter(m, o.lora_rank, o.seed, e) < 0)
         goto out;
     rc = 0;
 out:
@@ -333,11 +338,13 @@ static int copy_file(const char *from_root, const char *to_root, const char *sub
 
 int model_save(const struct model *m, const char *folder, enum dtype dtype, struct err *e)
 {
-    static const char *const copied[][2] = {
-        {"scheduler", "scheduler_config.json"},  {"tokenizer", "vocab.json"},
-        {"tokenizer", "merges.txt"},             {"tokenizer", "tokenizer.json"},
-        {"tokenizer", "tokenizer_config.json"},  {"tokenizer", "special_tokens_map.json"},
-        {"feature_extractor", "preprocessor_config.json"}};
+    static const char *const copied[][2] = {{"scheduler", "scheduler_config.json"},
+                                            {"tokenizer", "vocab.json"},
+                                            {"tokenizer", "merges.txt"},
+                                            {"tokenizer", "tokenizer.json"},
+                                            {"tokenizer", "tokenizer_config.json"},
+                                            {"tokenizer", "special_tokens_map.json"},
+                                            {"feature_extractor", "preprocessor_config.json"}};
     if (file_make_folders(folder, e) < 0)
         return -1;
     for (enum model_part part = 0; part < MODEL_PARTS; part++)

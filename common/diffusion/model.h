@@ -1,10 +1,10 @@
-/* A diffusers model folder of Stable Diffusion 1.x or 2.x: model_index.json, the configs and weights
- * of unet/, vae/ and text_encoder/, scheduler/, tokenizer/.  Opening reads what is asked for and
- * checks everything: classes and fields that are not implemented are refused by name and value, and
- * every missing, misshapen or extra weight is listed.
+/* A diffusers model folder of Stable Diffusion 1.x or 2.x: model_index.json, the configs and
+ * weights of unet/, vae/ and text_encoder/, scheduler/, tokenizer/.  Opening reads what is asked
+ * for and checks everything: classes and fields that are not implemented are refused by name and
+ * value, and every missing, misshapen or extra weight is listed.
  *
- * Weights: NAME.safetensors, NAME.fp16.safetensors or NAME.safetensors.index.json (shards), NAME being
- * diffusion_pytorch_model or model.  Pickled .bin files are refused with a hint.
+ * Weights: NAME.safetensors, NAME.fp16.safetensors or NAME.safetensors.index.json (shards), NAME
+ * being diffusion_pytorch_model or model.  Pickled .bin files are refused with a hint.
  *
  * Configs are kept as they were read and written back by model_save, unknown fields included.
  *
@@ -31,13 +31,14 @@ enum model_part { MODEL_UNET, MODEL_VAE, MODEL_TEXT, MODEL_PARTS };
 #define MODEL_HAS_TEXT (1u << MODEL_TEXT)
 #define MODEL_HAS_TOKENIZER (1u << MODEL_PARTS)
 #define MODEL_HAS_SCHEDULE (2u << MODEL_PARTS)
-#define MODEL_HAS_ALL (MODEL_HAS_UNET | MODEL_HAS_VAE | MODEL_HAS_TEXT | MODEL_HAS_TOKENIZER | MODEL_HAS_SCHEDULE)
+#define MODEL_HAS_ALL                                                                              \
+    (MODEL_HAS_UNET | MODEL_HAS_VAE | MODEL_HAS_TEXT | MODEL_HAS_TOKENIZER | MODEL_HAS_SCHEDULE)
 
 struct model_options {
-    unsigned parts;     /* MODEL_HAS_* */
-    bool fresh;         /* draw all weights by PyTorch's default initialisers instead of reading them */
-    uint64_t seed;      /* of fresh weights and of fresh adapters */
-    size_t lora_rank;   /* 0: none; else adapters on the UNet's attention, which alone is trainable */
+    unsigned parts; /* MODEL_HAS_* */
+    bool fresh;     /* draw all weights by PyTorch's default initialisers instead of reading them */
+    uint64_t seed;  /* of fresh weights and of fresh adapters */
+    size_t lora_rank; /* 0: none; else adapters on the UNet's attention, which alone is trainable */
     struct buf *report; /* may be NULL: one line for each weight that does not fit */
 };
 

@@ -31,8 +31,9 @@ int text_config_parse(struct text_config *c, const struct json *config, struct e
                        act);
     c->act = strcmp(act, "gelu") == 0 ? ACT_GELU : ACT_QUICK_GELU;
     if (c->width % c->heads != 0)
-        return err_set(e, ERR_INVALID, "hidden_size %zu is not a multiple of num_attention_heads %zu",
-                       c->width, c->heads);
+        return err_set(e, ERR_INVALID,
+                       "hidden_size %zu is not a multiple of num_attention_heads %zu", c->width,
+                       c->heads);
     return 0;
 }
 

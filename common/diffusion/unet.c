@@ -116,8 +116,8 @@ void unet_build(struct graph *g, const void *arg)
     struct skips skips = {.count = 0};
     int h = graph_input(g, s->H, s->W, c->in_channels, s->flags);
     const int times = graph_input_times(g);
-    const int context = graph_input(g, s->L, 1, c->cross_attention_dim,
-                                    (s->flags & GRAPH_GRAD) | GRAPH_STEADY);
+    const int context =
+        graph_input(g, s->L, 1, c->cross_attention_dim, (s->flags & GRAPH_GRAD) | GRAPH_STEADY);
     const int time = time_embedding(g, c, times);
     h = graph_conv(g, h, "conv_in",
                    (struct graph_conv){.out = c->channels[0], .kernel = 3, .stride = 1});

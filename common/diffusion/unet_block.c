@@ -15,9 +15,9 @@ int resnet_block(struct graph *g, int x, struct resnet_options o)
     h = graph_group_norm(g, h, "norm2", o.groups, o.eps, true);
     int shortcut = x;
     if (graph_channels(g, x) != o.out)
-        shortcut = graph_dense(
-            g, x, "conv_shortcut",
-            (struct graph_dense){.out = o.out, .bias = true, .kernel_dims = true});
+        shortcut =
+            graph_dense(g, x, "conv_shortcut",
+                        (struct graph_dense){.out = o.out, .bias = true, .kernel_dims = true});
     return graph_conv(
         g, h, "conv2",
         (struct graph_conv){.out = o.out, .kernel = 3, .stride = 1, .residual = shortcut});
@@ -38,8 +38,8 @@ static int attention_layer(struct graph *g, int h, int n, int context, const cha
         const int kv = graph_dense_parts(g, context, self + 1, 2, plain);
         a = graph_cross_attention(g, q, kv, heads);
     }
-    const int y = graph_dense(
-        g, a, "to_out.0", (struct graph_dense){.out = plain.out, .bias = true, .residual = h});
+    const int y = graph_dense(g, a, "to_out.0",
+                              (struct graph_dense){.out = plain.out, .bias = true, .residual = h});
     graph_leave(g);
     return y;
 }
@@ -60,8 +60,8 @@ static int block(struct graph *g, int h, int context, size_t heads)
 
 int transformer_block(struct graph *g, int x, int context, struct transformer_options o)
 {
-    const struct graph_dense project = {.out = graph_channels(g, x), .bias = true,
-                                        .kernel_dims = !o.linear_projection};
+    const struct graph_dense project = {
+        .out = graph_channels(g, x), .bias = true, .kernel_dims = !o.linear_projection};
     int h = graph_group_norm(g, x, "norm", o.groups, TRANSFORMER_GROUP_NORM_EPS, false);
     h = graph_dense(g, h, "proj_in", project);
     for (size_t i = 0; i < o.depth; i++) {

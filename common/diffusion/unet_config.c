@@ -72,7 +72,8 @@ static int parse_blocks(struct unet_config *c, const struct json *j, struct err 
         for (size_t i = 0; i < c->levels; i++)
             c->up_attention[i] = index[i] == 1;
     }
-    return config_sizes(j, "layers_per_block", 1, UNET_LAYERS_MAX, 2, c->levels, c->layers, e) < 0 ||
+    return config_sizes(j, "layers_per_block", 1, UNET_LAYERS_MAX, 2, c->levels, c->layers, e) <
+                       0 ||
                    config_sizes(j, "transformer_layers_per_block", 1, UNET_LAYERS_MAX, 1, c->levels,
                                 c->depth, e) < 0 ||
                    config_sizes(j, "attention_head_dim", 1, UNET_CHANNELS_MAX, 8, c->levels,
@@ -87,8 +88,8 @@ static int check_divisors(const struct unet_config *c, struct err *e)
     for (size_t i = 0; i < c->levels; i++) {
         if (c->channels[i] % c->norm_groups != 0)
             return err_set(e, ERR_INVALID,
-                           "block_out_channels[%zu] is %zu, not a multiple of norm_num_groups %zu", i,
-                           c->channels[i], c->norm_groups);
+                           "block_out_channels[%zu] is %zu, not a multiple of norm_num_groups %zu",
+                           i, c->channels[i], c->norm_groups);
         if (c->channels[i] % c->heads[i] != 0)
             return err_set(e, ERR_INVALID,
                            "block_out_channels[%zu] is %zu, not a multiple of its %zu attention "
@@ -96,7 +97,8 @@ static int check_divisors(const struct unet_config *c, struct err *e)
                            i, c->channels[i], c->heads[i]);
     }
     if (c->channels[0] % 2 != 0)
-        return err_set(e, ERR_INVALID, "block_out_channels[0] is %zu, the time embedding needs it even",
+        return err_set(e, ERR_INVALID,
+                       "block_out_channels[0] is %zu, the time embedding needs it even",
                        c->channels[0]);
     return 0;
 }

@@ -18,7 +18,7 @@ struct unet_config {
     size_t sample_size; /* latent height and width that the model was made for */
     size_t in_channels, out_channels;
     size_t levels;
-    size_t channels[UNET_LEVELS_MAX];    /* block_out_channels */
+    size_t channels[UNET_LEVELS_MAX];     /* block_out_channels */
     bool down_attention[UNET_LEVELS_MAX]; /* CrossAttnDownBlock2D or DownBlock2D */
     bool up_attention[UNET_LEVELS_MAX];   /* in the order of up_block_types */
     /* attention_head_dim: in spite of its name the NUMBER of heads of each down block; up blocks

@@ -31,8 +31,8 @@ static int check_types(const struct vae_config *c, const struct json *j, struct 
     for (size_t i = 0; i < c->levels; i++)
         if (c->channels[i] % c->norm_groups != 0)
             return err_set(e, ERR_INVALID,
-                           "block_out_channels[%zu] is %zu, not a multiple of norm_num_groups %zu", i,
-                           c->channels[i], c->norm_groups);
+                           "block_out_channels[%zu] is %zu, not a multiple of norm_num_groups %zu",
+                           i, c->channels[i], c->norm_groups);
     return 0;
 }
 
@@ -48,7 +48,8 @@ int vae_config_parse(struct vae_config *c, const struct json *config, struct err
         config_size(config, "layers_per_block", 1, VAE_LAYERS_MAX, 1, &c->layers, e) < 0 ||
         config_size(config, "norm_num_groups", 1, VAE_CHANNELS_MAX, 32, &c->norm_groups, e) < 0 ||
         config_size(config, "sample_size", 1, 8192, 32, &c->sample_size, e) < 0 ||
-        json_get_number_or(config, "scaling_factor", 1e-6, 1e6, 0.18215, &c->scaling_factor, e) < 0 ||
+        json_get_number_or(config, "scaling_factor", 1e-6, 1e6, 0.18215, &c->scaling_factor, e) <
+            0 ||
         json_get_bool_or(config, "mid_block_add_attention", true, &c->mid_attention, e) < 0 ||
         json_get_bool_or(config, "use_quant_conv", true, &c->quant_conv, e) < 0 ||
         json_get_bool_or(config, "use_post_quant_conv", true, &c->post_quant_conv, e) < 0)
@@ -121,9 +122,10 @@ static int encoder(struct graph *g, const struct vae_config *c, int h)
         graph_enter(g, "down_blocks.%zu", i);
         h = resnets(g, c, h, c->channels[i], 0, c->layers);
         if (i + 1 < c->levels)
-            h = graph_conv(g, h, "downsamplers.0.conv",
-                           (struct graph_conv){.out = c->channels[i], .kernel = 3, .stride = 2,
-                                               .pad_end_only = true});
+            h = graph_conv(
+                g, h, "downsamplers.0.conv",
+                (struct graph_conv){
+                    .out = c->channels[i], .kernel = 3, .stride = 2, .pad_end_only = true});
         graph_leave(g);
     }
     h = mid_block(g, c, h);

@@ -22,7 +22,7 @@ struct vae_config {
     size_t channels[VAE_LEVELS_MAX];
     size_t layers; /* resnets of a level on the way down; one more on the way up */
     size_t norm_groups;
-    size_t sample_size; /* image height and width that the model was made for */
+    size_t sample_size;    /* image height and width that the model was made for */
     double scaling_factor; /* latents of the UNet = latents of the VAE * this */
     bool mid_attention;
     bool quant_conv, post_quant_conv;
@@ -36,7 +36,8 @@ size_t vae_factor(const struct vae_config *c);
 struct vae_shape {
     const struct vae_config *config;
     size_t H, W; /* of the graph's input: pixels for the encoder, latent pixels for the decoder */
-    unsigned flags; /* GRAPH_PLANAR for input and output, GRAPH_GRAD for the gradient of the input */
+    unsigned
+        flags; /* GRAPH_PLANAR for input and output, GRAPH_GRAD for the gradient of the input */
 };
 
 /* Builders for runner.h; arg: struct vae_shape.  One input and one output each. */

@@ -175,8 +175,8 @@ static struct items items_of(const struct params *p, weights_filter *filter, enu
     return s;
 }
 
-int weights_save(const struct params *p, weights_filter *filter, enum dtype dtype,
-                 const char *path, struct err *e)
+int weights_save(const struct params *p, weights_filter *filter, enum dtype dtype, const char *path,
+                 struct err *e)
 {
     struct items s = items_of(p, filter, dtype);
     const int rc = safetensors_write(path, s.at, s.count, NULL, 0, e);

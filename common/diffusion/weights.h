@@ -22,18 +22,19 @@ struct weights_rules {
     weights_ignored *ignored; /* may be NULL */
 };
 
-/* Fills parameters first..last-1 from the file, or changes nothing and fails.  Shapes must agree but for
- * trailing ones ([c,c,1,1] in a file for [c,c]).  report (may be NULL) gets one line for each missing,
- * misshapen and extra weight; the error counts them and shows the first. */
+/* Fills parameters first..last-1 from the file, or changes nothing and fails.  Shapes must agree
+ * but for trailing ones ([c,c,1,1] in a file for [c,c]).  report (may be NULL) gets one line for
+ * each missing, misshapen and extra weight; the error counts them and shows the first. */
 int weights_load(struct params *p, int first, int last, const struct safetensors *f,
                  struct weights_rules rules, struct buf *report, struct err *e) MUST_USE;
 
 /* Which parameters weights_save and weights_encode write. */
 typedef bool weights_filter(const struct param *a);
 
-/* The chosen parameters (all where filter is NULL) with their values, names and shapes, as F32 or F16. */
-int weights_save(const struct params *p, weights_filter *filter, enum dtype dtype,
-                 const char *path, struct err *e) MUST_USE;
+/* The chosen parameters (all where filter is NULL) with their values, names and shapes, as F32 or
+ * F16. */
+int weights_save(const struct params *p, weights_filter *filter, enum dtype dtype, const char *path,
+                 struct err *e) MUST_USE;
 int weights_encode(const struct params *p, weights_filter *filter, enum dtype dtype,
                    uint8_t **bytes, size_t *size, struct err *e) MUST_USE;
 

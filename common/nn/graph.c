@@ -86,8 +86,12 @@ int graph_add_value(struct graph *g, size_t H, size_t W, size_t C)
         g->value_room *= 2;
         g->values = mem_grow(g->values, g->value_room, sizeof *g->values);
     }
-    g->values[g->value_count] = (struct value){.H = H, .W = W, .C = C, .node = -1,
-                                               .data = NO_BUFFER, .grad = NO_BUFFER,
+    g->values[g->value_count] = (struct value){.H = H,
+                                               .W = W,
+                                               .C = C,
+                                               .node = -1,
+                                               .data = NO_BUFFER,
+                                               .grad = NO_BUFFER,
                                                .element_bytes = sizeof(real)};
     return (int)g->value_count++;
 }
@@ -100,8 +104,11 @@ struct node *graph_add_node(struct graph *g, enum node_kind kind, int in0, int i
         g->nodes = mem_grow(g->nodes, g->node_room, sizeof *g->nodes);
     }
     struct node *const n = &g->nodes[g->node_count];
-    *n = (struct node){.kind = kind, .in = {in0, in1, in2}, .out = out,
-                       .saved = {NO_BUFFER, NO_BUFFER}, .work_forward = NO_BUFFER,
+    *n = (struct node){.kind = kind,
+                       .in = {in0, in1, in2},
+                       .out = out,
+                       .saved = {NO_BUFFER, NO_BUFFER},
+                       .work_forward = NO_BUFFER,
                        .work_backward = NO_BUFFER};
     g->values[out].node = (int)g->node_count++;
     return n;
@@ -245,8 +252,8 @@ static void plan_data(struct graph *g)
             live_until(g, out->data, end);
         } else {
             /* steady values outlive the pass: nothing may lie there before them either */
-            out->data = new_buffer(g, value_count_of(g, n->out) * sizeof(real),
-                                   n->steady ? 0 : now, end);
+            out->data =
+                new_buffer(g, value_count_of(g, n->out) * sizeof(real), n->steady ? 0 : now, end);
         }
         const struct node_memory m = node_memory(g, n);
         const int kept = n->runs_backward ? step_backward(g, i) : now;
@@ -294,7 +301,6 @@ static void plan_gradients(struct graph *g)
         if (g->values[g->inputs[i].value].grad != NO_BUFFER)
             live_until(g, g->values[g->inputs[i].value].grad, step_last(g));
 }
-
 
 static int larger_first(const void *a, const void *b)
 {

@@ -2,8 +2,8 @@
  * then run any number of times without allocation.  Not an autograd: every kind of node has a
  * hand-written forward and backward pass over the kernels of common/nn.
  *
- * Values are dense [B,H,W,C] with C fastest; tokens are H = L, W = 1, vectors H = W = 1.  A value is
- * an int, 0 is "none".  Parameters are named relative to the current scope (graph_enter) and are
+ * Values are dense [B,H,W,C] with C fastest; tokens are H = L, W = 1, vectors H = W = 1.  A value
+ * is an int, 0 is "none".  Parameters are named relative to the current scope (graph_enter) and are
  * those of the registry the graph was made with:
  *
  *     graph_enter(g, "resnets.%d", i);
@@ -170,9 +170,9 @@ void graph_read(const struct graph *g, size_t i, real *dst);
  * params_refresh. */
 void graph_forward(struct graph *g);
 
-/* After a forward pass in GRAPH_TRAIN: d_outputs by graph_write_grad (every output), then the backward pass
- * ACCUMULATES into param_grads [params_grad_count] (NULL where no parameter is trainable), then
- * gradients of GRAPH_GRAD inputs by graph_read_grad.  Once per forward pass. */
+/* After a forward pass in GRAPH_TRAIN: d_outputs by graph_write_grad (every output), then the
+ * backward pass ACCUMULATES into param_grads [params_grad_count] (NULL where no parameter is
+ * trainable), then gradients of GRAPH_GRAD inputs by graph_read_grad.  Once per forward pass. */
 void graph_write_grad(struct graph *g, size_t output, const real *d_output);
 void graph_backward(struct graph *g, real *param_grads);
 void graph_read_grad(const struct graph *g, size_t input, real *d_input);

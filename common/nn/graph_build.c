@@ -83,8 +83,8 @@ int graph_dense_parts(struct graph *g, int x, const char *const *names, size_t p
     const int64_t dim[4] = {(int64_t)o.out, (int64_t)v.C, 1, 1};
     struct dense_node d = {.in = v.C, .out = o.out, .parts = parts, .bias = PARAM_NONE};
     for (size_t p = 0; p < parts; p++) {
-        const int id = parameter(g, names[p], ".weight", o.kernel_dims ? 4 : 2, dim, p > 0,
-                                 uniform(v.C));
+        const int id =
+            parameter(g, names[p], ".weight", o.kernel_dims ? 4 : 2, dim, p > 0, uniform(v.C));
         d.weight = p == 0 ? id : d.weight;
         assert(id == d.weight + (int)p);
     }
@@ -111,14 +111,19 @@ int graph_conv(struct graph *g, int x, const char *name, struct graph_conv o)
     const struct value v = g->values[x];
     assert(o.residual != x && o.kernel > 0 && o.stride > 0);
     const size_t pad = o.kernel / 2 * (o.pad_end_only ? 1 : 2);
-    const struct conv2d_shape s = {.B = g->B, .H = v.H, .W = v.W, .C = v.C, .O = o.out,
-                                   .K = o.kernel, .stride = o.stride,
-                                   .pad = o.pad_end_only ? CONV2D_PAD_BOTTOM_RIGHT
-                                                         : CONV2D_PAD_SAME};
+    const struct conv2d_shape s = {.B = g->B,
+                                   .H = v.H,
+                                   .W = v.W,
+                                   .C = v.C,
+                                   .O = o.out,
+                                   .K = o.kernel,
+                                   .stride = o.stride,
+                                   .pad =
+                                       o.pad_end_only ? CONV2D_PAD_BOTTOM_RIGHT : CONV2D_PAD_SAME};
     const struct param_init init = uniform(v.C * o.kernel * o.kernel);
     const int64_t k = (int64_t)o.kernel;
-    const int weight = parameter(g, name, ".weight", 4,
-                                 (const int64_t[]){(int64_t)o.out, (int64_t)v.C, k, k}, false, init);
+    const int weight = parameter(
+        g, name, ".weight", 4, (const int64_t[]){(int64_t)o.out, (int64_t)v.C, k, k}, false, init);
     const int bias = vector(g, name, ".bias", o.out, false, init);
     const int y = graph_add_value(g, (v.H + pad - o.kernel) / o.stride + 1,
                                   (v.W + pad - o.kernel) / o.stride + 1, o.out);
@@ -132,23 +137,21 @@ static int norm(struct graph *g, enum node_kind kind, int x, const char *name,
                 struct norm_node settings)
 {
     const struct value v = g->values[x];
-    settings.gamma = vector(g, name, ".weight", v.C, false,
-                            (struct param_init){PARAM_INIT_ONE, 0.0});
-    settings.beta = vector(g, name, ".bias", v.C, false,
-                           (struct param_init){PARAM_INIT_ZERO, 0.0});
+    settings.gamma =
+        vector(g, name, ".weight", v.C, false, (struct param_init){PARAM_INIT_ONE, 0.0});
+    settings.beta = vector(g, name, ".bias", v.C, false, (struct param_init){PARAM_INIT_ZERO, 0.0});
     const int y = graph_add_value(g, v.H, v.W, v.C);
     graph_add_node(g, kind, x, 0, 0, y)->u.norm = settings;
     return y;
 }
 
-int graph_group_norm(struct graph *g, int x, const char *name, size_t groups, double eps,
-                     bool silu)
+int graph_group_norm(struct graph *g, int x, const char *name, size_t groups, double eps, bool silu)
 {
     const struct value v = g->values[x];
     assert(groups > 0 && v.C % groups == 0);
-    return norm(g, NODE_GROUP_NORM, x, name,
-                (struct norm_node){.shape = {g->B, v.H * v.W, v.C, groups}, .eps = eps,
-                                   .silu = silu});
+    return norm(
+        g, NODE_GROUP_NORM, x, name,
+        (struct norm_node){.shape = {g->B, v.H * v.W, v.C, groups}, .eps = eps, .silu = silu});
 }
 
 int graph_layer_norm(struct graph *g, int x, const char *name, double eps)
@@ -181,9 +184,18 @@ int graph_self_attention(struct graph *g, int qkv, size_t heads, bool causal)
     assert(heads > 0 && v.C % (3 * heads) == 0);
     const size_t C = v.C / 3, L = v.H * v.W, d = C / heads;
     const int y = graph_add_value(g, v.H, v.W, C);
-    graph_add_node(g, NODE_SELF_ATTENTION, qkv, 0, 0, y)->u.attention = (struct attention_shape){
-        .B = g->B, .heads = heads, .Lq = L, .Lk = L, .d = d, .q_stride = 3 * C, .k_stride = 3 * C,
-        .v_stride = 3 * C, .y_stride = C, .scale = 1.0 / sqrt((double)d), .causal = causal};
+    graph_add_node(g, NODE_SELF_ATTENTION, qkv, 0, 0, y)->u.attention =
+        (struct attention_shape){.B = g->B,
+                                 .heads = heads,
+                                 .Lq = L,
+                                 .Lk = L,
+                                 .d = d,
+                                 .q_stride = 3 * C,
+                                 .k_stride = 3 * C,
+                                 .v_stride = 3 * C,
+                                 .y_stride = C,
+                                 .scale = 1.0 / sqrt((double)d),
+                                 .causal = causal};
     return y;
 }
 
@@ -193,9 +205,17 @@ int graph_cross_attention(struct graph *g, int q, int kv, size_t heads)
     assert(heads > 0 && a.C % heads == 0 && b.C == 2 * a.C);
     const size_t d = a.C / heads;
     const int y = graph_add_value(g, a.H, a.W, a.C);
-    graph_add_node(g, NODE_CROSS_ATTENTION, q, kv, 0, y)->u.attention = (struct attention_shape){
-        .B = g->B, .heads = heads, .Lq = a.H * a.W, .Lk = b.H * b.W, .d = d, .q_stride = a.C,
-        .k_stride = b.C, .v_stride = b.C, .y_stride = a.C, .scale = 1.0 / sqrt((double)d)};
+    graph_add_node(g, NODE_CROSS_ATTENTION, q, kv, 0, y)->u.attention =
+        (struct attention_shape){.B = g->B,
+                                 .heads = heads,
+                                 .Lq = a.H * a.W,
+                                 .Lk = b.H * b.W,
+                                 .d = d,
+                                 .q_stride = a.C,
+                                 .k_stride = b.C,
+                                 .v_stride = b.C,
+                                 .y_stride = a.C,
+                                 .scale = 1.0 / sqrt((double)d)};
     return y;
 }
 

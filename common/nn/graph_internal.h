@@ -22,8 +22,8 @@ struct buffer {
 
 struct value {
     size_t H, W, C;
-    int node;         /* producer, or -1 for an input */
-    int data, grad;   /* buffers */
+    int node;       /* producer, or -1 for an input */
+    int data, grad; /* buffers */
     size_t element_bytes;
     size_t vocabulary; /* of token ids */
     bool needs_grad;
@@ -50,7 +50,7 @@ enum node_kind {
 };
 
 struct branch {
-    int a, b; /* parameters lora_A, lora_B */
+    int a, b;      /* parameters lora_A, lora_B */
     size_t column; /* where its part of y starts */
 };
 
@@ -84,7 +84,7 @@ struct node {
     bool in_place;                    /* out lies where in[0] lay */
     bool runs_backward;
     bool steady;
-    int saved[2];       /* statistics from forward to backward */
+    int saved[2]; /* statistics from forward to backward */
     int work_forward, work_backward;
     union {
         struct dense_node dense;

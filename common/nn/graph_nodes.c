@@ -167,7 +167,8 @@ static void branch_backward(struct graph *g, const struct node *n, real *grads)
                 true, d_x, d->in);
 }
 
-/* The parts' biases are side by side like their weights; a partly frozen set is no use to anyone. */
+/* The parts' biases are side by side like their weights; a partly frozen set is no use to anyone.
+ */
 static void bias_backward(struct graph *g, const struct node *n, real *grads)
 {
     const struct dense_node *const d = &n->u.dense;
@@ -218,9 +219,9 @@ static void conv_backward(struct graph *g, const struct node *n, real *grads)
 {
     const struct conv_node *const c = &n->u.conv;
     conv2d_backward(&c->plan, g->B, grad_in(g, n, 0), n->accumulate[0],
-                    param_grad(g, c->weight, grads), param_grad(g, c->bias, grads),
-                    grad_out(g, n), data_of(g, n->in[0]), param_value(g, c->weight),
-                    conv_form(g, c), buffer_at(g, n->work_backward));
+                    param_grad(g, c->weight, grads), param_grad(g, c->bias, grads), grad_out(g, n),
+                    data_of(g, n->in[0]), param_value(g, c->weight), conv_form(g, c),
+                    buffer_at(g, n->work_backward));
     pass_gradient(g, n, 1);
 }
 
@@ -357,7 +358,8 @@ static void norm_backward(struct graph *g, const struct node *n, real *grads)
     const struct norm_node *const s = &n->u.norm;
     const real *const gamma = param_value(g, s->gamma), *const beta = param_value(g, s->beta);
     const real *const mean = buffer_at(g, n->saved[0]), *const rstd = buffer_at(g, n->saved[1]);
-    real *const d_gamma = param_grad(g, s->gamma, grads), *const d_beta = param_grad(g, s->beta, grads);
+    real *const d_gamma = param_grad(g, s->gamma, grads), *const d_beta =
+                                                              param_grad(g, s->beta, grads);
     const real *const x = data_of(g, n->in[0]), *const d_y = grad_out(g, n);
     real *const d_x = grad_in_or_discard(g, n, norm_work_bytes(n));
     void *const work = buffer_at(g, n->work_backward);
@@ -365,8 +367,8 @@ static void norm_backward(struct graph *g, const struct node *n, real *grads)
         group_norm_backward(d_x, d_gamma, d_beta, d_y, x, gamma, beta, mean, rstd, s->shape,
                             s->silu, n->accumulate[0], work);
     else
-        layer_norm_backward(d_x, d_gamma, d_beta, d_y, x, gamma, mean, rstd,
-                            value_rows(g, n->out), s->shape.C, n->accumulate[0], work);
+        layer_norm_backward(d_x, d_gamma, d_beta, d_y, x, gamma, mean, rstd, value_rows(g, n->out),
+                            s->shape.C, n->accumulate[0], work);
 }
 
 /* ---- attention ---- */
@@ -390,16 +392,15 @@ static struct heads split_heads(const struct node *n, real *first, real *second)
 static void attention_node_forward(struct graph *g, const struct node *n)
 {
     const struct heads h = split_heads(n, data_of(g, n->in[0]), data_of(g, n->in[1]));
-    attention_forward(data_of(g, n->out), buffer_at(g, n->saved[0]), h.q, h.k, h.v,
-                      n->u.attention, buffer_at(g, n->work_forward));
+    attention_forward(data_of(g, n->out), buffer_at(g, n->saved[0]), h.q, h.k, h.v, n->u.attention,
+                      buffer_at(g, n->work_forward));
 }
 
 static void attention_node_backward(struct graph *g, const struct node *n)
 {
     const struct heads h = split_heads(n, data_of(g, n->in[0]), data_of(g, n->in[1]));
     const size_t work = attention_backward_work_bytes(n->u.attention);
-    const struct heads d =
-        split_heads(n, grad_in_or_discard(g, n, work), grad_in(g, n, 1));
+    const struct heads d = split_heads(n, grad_in_or_discard(g, n, work), grad_in(g, n, 1));
     assert(!n->accumulate[0] && !n->accumulate[1]);
     attention_backward(d.q, d.k, d.v, grad_out(g, n), h.q, h.k, h.v, data_of(g, n->out),
                        buffer_at(g, n->saved[0]), n->u.attention, buffer_at(g, n->work_backward));
@@ -480,9 +481,8 @@ void node_forward(struct graph *g, const struct node *n)
         break;
     case NODE_TOKEN_EMBED:
         embed_tokens_forward(y, buffer_at(g, g->values[n->in[0]].data),
-                             param_value(g, n->u.token.token),
-                             param_value(g, n->u.token.position), g->B, g->values[n->out].H, C,
-                             n->u.token.vocabulary);
+                             param_value(g, n->u.token.token), param_value(g, n->u.token.position),
+                             g->B, g->values[n->out].H, C, n->u.token.vocabulary);
         break;
     }
 }
@@ -653,9 +653,8 @@ struct node_memory node_memory(const struct graph *g, const struct node *n)
         break;
     case NODE_SELF_ATTENTION:
     case NODE_CROSS_ATTENTION:
-        m.saved[0] = n->runs_backward
-                         ? g->B * n->u.attention.heads * n->u.attention.Lq * sizeof(real)
-                         : 0;
+        m.saved[0] =
+            n->runs_backward ? g->B * n->u.attention.heads * n->u.attention.Lq * sizeof(real) : 0;
         m.forward = attention_forward_work_bytes(n->u.attention);
         m.backward = with_discard(g, n, attention_backward_work_bytes(n->u.attention));
         break;

@@ -20,10 +20,10 @@ struct form {
 struct params {
     struct param *at;
     size_t length, room;
-    size_t sealed;      /* parameters that have memory */
-    int32_t *bucket;    /* name -> id, open addressing */
+    size_t sealed;   /* parameters that have memory */
+    int32_t *bucket; /* name -> id, open addressing */
     size_t buckets;
-    real **segments;    /* one slab per seal */
+    real **segments; /* one slab per seal */
     size_t segment_count;
     size_t grad_count;
     uint64_t version;
@@ -112,8 +112,13 @@ int params_add(struct params *p, const char *name, int dims, const int64_t *dim,
     if (2 * (p->length + 1) > p->buckets)
         rehash(p);
     struct param *const a = &p->at[p->length];
-    *a = (struct param){.name = mem_strdup(name), .dims = dims, .count = 1, .trainable = true,
-                        .tight = tight, .init = init, .version = p->version};
+    *a = (struct param){.name = mem_strdup(name),
+                        .dims = dims,
+                        .count = 1,
+                        .trainable = true,
+                        .tight = tight,
+                        .init = init,
+                        .version = p->version};
     for (int i = 0; i < dims; i++) {
         assert(dim[i] > 0);
         a->dim[i] = dim[i];
@@ -216,7 +221,8 @@ bool params_next_run(const struct params *p, size_t *at, struct param_run *run)
     const struct param *last = first;
     for (i++; i < p->sealed && p->at[i].trainable; i++) {
         const struct param *const a = &p->at[i];
-        /* the same distance in both slabs, and the next value is just behind (two seals are two slabs) */
+        /* the same distance in both slabs, and the next value is just behind (two seals are two
+         * slabs) */
         const size_t step = a->grad - last->grad;
         if (a->value != last->value + step)
             break;

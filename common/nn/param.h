@@ -49,9 +49,9 @@ struct param {
     char *name;
     int dims;
     int64_t dim[PARAM_DIMS_MAX];
-    size_t count;  /* product of dim */
-    real *value;   /* [count], NULL before params_seal */
-    size_t grad;   /* offset in a gradient slab; meaningful only where trainable */
+    size_t count; /* product of dim */
+    real *value;  /* [count], NULL before params_seal */
+    size_t grad;  /* offset in a gradient slab; meaningful only where trainable */
     bool trainable;
     bool tight; /* starts where its predecessor ends, see params_add */
     struct param_init init;
@@ -63,8 +63,8 @@ struct params;
 struct params *params_new(void) MUST_USE;
 void params_free(struct params *p);
 
-/* Registers a parameter and returns its id (0, 1, ...); a known name with the same shape returns the
- * id it has (asserts on another shape: a builder's mistake).  tight: stored right behind the
+/* Registers a parameter and returns its id (0, 1, ...); a known name with the same shape returns
+ * the id it has (asserts on another shape: a builder's mistake).  tight: stored right behind the
  * parameter registered before it, so that weights over one input (to_q, to_k, to_v) form one
  * matrix; otherwise a value starts on a 64-byte boundary. */
 int params_add(struct params *p, const char *name, int dims, const int64_t *dim, bool tight,
@@ -90,9 +90,9 @@ size_t params_set_trainable(struct params *p, const char *prefix, const char *su
 /* Numbers in a gradient slab (padding included; padding stays zero). */
 size_t params_grad_count(const struct params *p);
 
-/* A maximal stretch where trainable values and their gradients are both contiguous: value[i] belongs
- * to gradient[grad + i] for i < count (padding between parameters included).  An optimiser walks
- * runs, not parameters: all weights of a model are one run, an adapter is one run. */
+/* A maximal stretch where trainable values and their gradients are both contiguous: value[i]
+ * belongs to gradient[grad + i] for i < count (padding between parameters included).  An optimiser
+ * walks runs, not parameters: all weights of a model are one run, an adapter is one run. */
 struct param_run {
     real *value;
     size_t grad;

@@ -48,7 +48,8 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* Signals belong to the thread that owns the event loop: the workers start with all of them blocked. */
+/* Signals belong to the thread that owns the event loop: the workers start with all of them
+ * blocked. */
 static int start_worker(struct pool *p, size_t worker)
 {
     struct start *const s = mem_new(1, sizeof *s);

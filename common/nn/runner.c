@@ -60,10 +60,9 @@ void runner_free(struct runner *r)
 
 static struct graph *build(const struct runner *r, size_t B, enum graph_mode mode)
 {
-    struct graph *const g =
-        graph_new(r->o.params, B,
-                  (struct graph_options){.mode = mode, .reference = r->o.reference,
-                                         .adapter = r->o.adapter});
+    struct graph *const g = graph_new(
+        r->o.params, B,
+        (struct graph_options){.mode = mode, .reference = r->o.reference, .adapter = r->o.adapter});
     r->o.build(g, r->o.arg);
     return g;
 }
@@ -194,8 +193,7 @@ static void backward_worker(void *arg, size_t worker)
     for (size_t i = worker; i < r->chunks; i += r->threads) {
         struct graph *const g = r->graphs[i];
         for (size_t k = 0; k < graph_output_count(g); k++)
-            graph_write_grad(g, k,
-                             r->d_outputs[k] + i * r->chunk * graph_output_numbers(g, k));
+            graph_write_grad(g, k, r->d_outputs[k] + i * r->chunk * graph_output_numbers(g, k));
         graph_backward(g, grads);
         for (size_t k = 0; r->d_inputs != NULL && k < graph_input_count(g); k++)
             if (r->d_inputs[k] != NULL)

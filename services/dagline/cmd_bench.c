@@ -160,9 +160,12 @@ static void close_bench(struct bench *b)
 
 static struct runner *new_runner(const struct bench *b, struct graph_adapter adapter)
 {
-    return runner_new((struct runner_options){.pool = b->pool, .params = b->params,
-                                              .build = unet_build, .arg = &b->shape,
-                                              .chunk = b->chunk, .reference = b->reference,
+    return runner_new((struct runner_options){.pool = b->pool,
+                                              .params = b->params,
+                                              .build = unet_build,
+                                              .arg = &b->shape,
+                                              .chunk = b->chunk,
+                                              .reference = b->reference,
                                               .adapter = adapter});
 }
 
@@ -236,7 +239,8 @@ static int bench_unet(struct bench *b, struct err *e)
         return -1;
     printf("{\"params\": %zu, \"batch\": %zu, \"latent\": %zu, \"threads\": %zu",
            params_count(b->params, false), b->batch, b->latent, b->threads);
-    if ((asked(b, "forward") && timed(b, "forward", (struct graph_adapter){0}, pass_forward, e) < 0) ||
+    if ((asked(b, "forward") &&
+         timed(b, "forward", (struct graph_adapter){0}, pass_forward, e) < 0) ||
         (asked(b, "full") && timed(b, "full", (struct graph_adapter){0}, pass_train, e) < 0) ||
         (asked(b, "lora") && bench_lora(b, e) < 0))
         return -1;

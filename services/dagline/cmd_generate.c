@@ -17,7 +17,8 @@
 
 static const char usage[] =
     "usage: dagline generate --model DIR --prompt TEXT -o FILE.png\n"
-    "  --policy FILE   safetensors: adapters (diffusers, PEFT or kohya naming) or all UNet weights\n"
+    "  --policy FILE   safetensors: adapters (diffusers, PEFT or kohya naming) or all UNet "
+    "weights\n"
     "  --steps N       DDIM steps (50)             --eta E       0 deterministic .. 1 (0)\n"
     "  --guidance G    1: none (1)                 --seed S      (0)\n"
     "  --count N       pictures; more than one are numbered before .png (1)\n"
@@ -36,8 +37,8 @@ static int whole(long *out, const char *name, const char *text, long min, long m
     errno = 0;
     const long v = strtol(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0 || v < min || v > max)
-        return err_set(e, ERR_USAGE, "--%s is '%s'; give a whole number from %ld to %ld", name, text,
-                       min, max);
+        return err_set(e, ERR_USAGE, "--%s is '%s'; give a whole number from %ld to %ld", name,
+                       text, min, max);
     *out = v;
     return 0;
 }
@@ -61,19 +62,24 @@ static int seed(unsigned long long *out, const char *text, struct err *e)
     errno = 0;
     *out = strtoull(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0 || text[0] == '-')
-        return err_set(e, ERR_USAGE, "--seed is '%s'; give a whole number from 0 to 2^64 - 1", text);
+        return err_set(e, ERR_USAGE, "--seed is '%s'; give a whole number from 0 to 2^64 - 1",
+                       text);
     return 0;
 }
 
 static int parse_args(struct request *r, int argc, char **argv, struct err *e)
 {
-    static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'},    {"policy", required_argument, NULL, 'p'},
-        {"prompt", required_argument, NULL, 't'},   {"steps", required_argument, NULL, 'n'},
-        {"eta", required_argument, NULL, 'e'},      {"guidance", required_argument, NULL, 'g'},
-        {"seed", required_argument, NULL, 's'},     {"count", required_argument, NULL, 'c'},
-        {"threads", required_argument, NULL, 'k'},  {"output", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"policy", required_argument, NULL, 'p'},
+                                            {"prompt", required_argument, NULL, 't'},
+                                            {"steps", required_argument, NULL, 'n'},
+                                            {"eta", required_argument, NULL, 'e'},
+                                            {"guidance", required_argument, NULL, 'g'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {"count", required_argument, NULL, 'c'},
+                                            {"threads", required_argument, NULL, 'k'},
+                                            {"output", required_argument, NULL, 'o'},
+                                            {NULL, 0, NULL, 0}};
     int rc = 0;
     optind = 1;
     opterr = 0;
@@ -113,7 +119,8 @@ static int parse_args(struct request *r, int argc, char **argv, struct err *e)
             rc = err_set(e, ERR_USAGE, "unknown or incomplete option '%s'", argv[optind - 1]);
         }
     if (rc == 0 && (r->model == NULL || r->prompt == NULL || r->out == NULL || optind != argc))
-        rc = err_set(e, ERR_USAGE, optind != argc ? "unexpected '%s'" : "--model, --prompt and -o are needed%s",
+        rc = err_set(e, ERR_USAGE,
+                     optind != argc ? "unexpected '%s'" : "--model, --prompt and -o are needed%s",
                      optind != argc ? argv[optind] : "");
     return rc;
 }
@@ -134,15 +141,17 @@ static int set_policy(struct pipeline *p, const char *path, struct err *e)
 }
 
 /* picture.png, or picture-003.png of several. */
-static int picture_path(char path[FILE_PATH_BYTES_MAX], const struct request *r, long i, struct err *e)
+static int picture_path(char path[FILE_PATH_BYTES_MAX], const struct request *r, long i,
+                        struct err *e)
 {
     const size_t n = strlen(r->out);
     const size_t stem = n > 4 && strcmp(r->out + n - 4, ".png") == 0 ? n - 4 : n;
-    const int length = r->count == 1 ? snprintf(path, FILE_PATH_BYTES_MAX, "%s", r->out)
-                                     : snprintf(path, FILE_PATH_BYTES_MAX, "%.*s-%03ld.png",
-                                                (int)stem, r->out, i);
-    return length < FILE_PATH_BYTES_MAX ? 0 : err_set(e, ERR_INVALID, "-o is longer than %d bytes",
-                                                      FILE_PATH_BYTES_MAX - 1);
+    const int length =
+        r->count == 1 ? snprintf(path, FILE_PATH_BYTES_MAX, "%s", r->out)
+                      : snprintf(path, FILE_PATH_BYTES_MAX, "%.*s-%03ld.png", (int)stem, r->out, i);
+    return length < FILE_PATH_BYTES_MAX
+               ? 0
+               : err_set(e, ERR_INVALID, "-o is longer than %d bytes", FILE_PATH_BYTES_MAX - 1);
 }
 
 /* How the picture was made, in the form that other tools read from PNG files. */
@@ -156,11 +165,11 @@ static int write_pictures(const struct request *r, const struct pipeline_shape *
     for (long i = 0; rc == 0 && i < r->count; i++) {
         const struct image view = {(int)s->image_width, (int)s->image_height,
                                    rgb + (size_t)i * s->image_height * s->image_width * 3};
-        snprintf(text, room,
-                 "%s\nSteps: %ld, Sampler: DDIM, CFG scale: %g, Seed: %llu, Size: %zux%zu, Eta: %g, "
-                 "Picture: %ld",
-                 r->prompt, r->steps, r->guidance, r->seed, s->image_width, s->image_height, r->eta,
-                 i);
+        snprintf(
+            text, room,
+            "%s\nSteps: %ld, Sampler: DDIM, CFG scale: %g, Seed: %llu, Size: %zux%zu, Eta: %g, "
+            "Picture: %ld",
+            r->prompt, r->steps, r->guidance, r->seed, s->image_width, s->image_height, r->eta, i);
         rc = picture_path(path, r, i, e);
         if (rc == 0)
             rc = png_write(path, &view, text, e);
@@ -184,9 +193,13 @@ static int draw(const struct request *r, struct pipeline *p, struct err *e)
         prompts[i] = r->prompt;
         streams[i] = i;
     }
-    const struct generate_request q = {.kernels = kernels, .steps = (int)r->steps,
-                                       .guidance = r->guidance, .seed = r->seed,
-                                       .prompts = prompts, .streams = streams, .count = count};
+    const struct generate_request q = {.kernels = kernels,
+                                       .steps = (int)r->steps,
+                                       .guidance = r->guidance,
+                                       .seed = r->seed,
+                                       .prompts = prompts,
+                                       .streams = streams,
+                                       .count = count};
     int rc = schedule_plan(kernels, pipeline_schedule(p), &plan, e);
     if (rc == 0)
         rc = pipeline_condition(p, r->prompt, &condition, &truncated, e);

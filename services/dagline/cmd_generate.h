@@ -1,4 +1,5 @@
-/* dagline generate --model DIR [--policy FILE] --prompt P ... -o FILE.png: a picture from a prompt. */
+/* dagline generate --model DIR [--policy FILE] --prompt P ... -o FILE.png: a picture from a prompt.
+ */
 #ifndef DAGLINE_CMD_GENERATE_H
 #define DAGLINE_CMD_GENERATE_H
 

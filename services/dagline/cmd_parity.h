@@ -1,5 +1,5 @@
-/* dagline parity DIR [--fast] [--all]: every output and every gradient against reference values, one
- * line each. */
+/* dagline parity DIR [--fast] [--all]: every output and every gradient against reference values,
+ * one line each. */
 #ifndef DAGLINE_CMD_PARITY_H
 #define DAGLINE_CMD_PARITY_H
 

@@ -105,8 +105,11 @@ static struct runner *runner(struct parity *p, enum model_part part,
                              struct graph_adapter adapter)
 {
     p->groups++;
-    return runner_new((struct runner_options){.pool = p->pool, .params = p->model->params[part],
-                                              .build = build, .arg = arg, .reference = !p->fast,
+    return runner_new((struct runner_options){.pool = p->pool,
+                                              .params = p->model->params[part],
+                                              .build = build,
+                                              .arg = arg,
+                                              .reference = !p->fast,
                                               .adapter = adapter});
 }
 
@@ -125,7 +128,8 @@ static int check_text(struct parity *p, struct err *e)
     int rc = -1;
     const struct text_shape s = {&p->model->text, L};
     for (size_t i = 0; i < B * L; i++) {
-        if (wide[i] < 0 || (size_t)wide[i] >= p->model->text.vocabulary || L > p->model->text.positions) {
+        if (wide[i] < 0 || (size_t)wide[i] >= p->model->text.vocabulary ||
+            L > p->model->text.positions) {
             err_set(e, ERR_INVALID, "text.ids do not fit the text encoder");
             goto out;
         }
@@ -178,8 +182,9 @@ static int unet_case_load(struct parity *p, struct unet_case *u, struct err *e)
         u->t[i] = (double)t[i];
     mem_free(t);
     if (!fits)
-        return err_set(e, ERR_SHAPE, "unet.sample, unet.timestep and unet.encoder_hidden_states do not "
-                                     "fit each other or the config");
+        return err_set(e, ERR_SHAPE,
+                       "unet.sample, unet.timestep and unet.encoder_hidden_states do not "
+                       "fit each other or the config");
     u->shape = (struct unet_shape){c, (size_t)u->x.shape[2], (size_t)u->x.shape[3],
                                    (size_t)u->c.shape[1], GRAPH_PLANAR | GRAPH_GRAD};
     u->out_count = u->B * c->out_channels * u->shape.H * u->shape.W;
@@ -204,10 +209,12 @@ static int compare_param_grads(struct parity *p, const real *grads, struct err *
     return rc;
 }
 
-static int backward_unet(struct parity *p, const struct unet_case *u, struct runner *r, struct err *e)
+static int backward_unet(struct parity *p, const struct unet_case *u, struct runner *r,
+                         struct err *e)
 {
     struct array cotangent = {0};
-    real *const d_x = mem_new(u->x.count, sizeof *d_x), *const d_c = mem_new(u->c.count, sizeof *d_c);
+    real *const d_x = mem_new(u->x.count, sizeof *d_x), *const d_c =
+                                                            mem_new(u->c.count, sizeof *d_c);
     real *const grads = mem_new(params_grad_count(p->model->params[MODEL_UNET]), sizeof *grads);
     real *const d_inputs[] = {d_x, NULL, d_c};
     int rc = load(p->values, "unet.cotangent", 4, &cotangent, e);
@@ -266,8 +273,7 @@ static int check_lora(struct parity *p, struct err *e)
     if (file_join(folder, p->folder, "model", e) < 0 ||
         file_join(path, p->folder, "lora/pytorch_lora_weights.safetensors", e) < 0 ||
         safetensors_open(&f, path, e) < 0 || lora_file_rank(f, &o.lora_rank, e) < 0 ||
-        model_open(&adapted, folder, o, e) < 0 ||
-        lora_load(adapted->params[MODEL_UNET], f, e) < 0)
+        model_open(&adapted, folder, o, e) < 0 || lora_load(adapted->params[MODEL_UNET], f, e) < 0)
         goto out;
     p->model = adapted;
     rc = check_unet(p, "lora.out", adapted->adapter, false, e);
@@ -280,9 +286,9 @@ out:
 
 /* ---- VAE ---- */
 
-static int infer_vae(struct parity *p, void (*build)(struct graph *, const void *), const char *input,
-                     size_t channels, size_t out_numbers, struct array *x, real **out, size_t *B,
-                     struct err *e)
+static int infer_vae(struct parity *p, void (*build)(struct graph *, const void *),
+                     const char *input, size_t channels, size_t out_numbers, struct array *x,
+                     real **out, size_t *B, struct err *e)
 {
     if (load(p->values, input, 4, x, e) < 0)
         return -1;
@@ -309,8 +315,8 @@ static int check_encoder(struct parity *p, struct err *e)
     if (t == NULL || t->rank != 4 || t->shape[0] < 1)
         return err_set(e, ERR_SHAPE, "vae.mean: missing, or not of rank 4");
     const size_t half = t->count / (size_t)t->shape[0];
-    int rc = infer_vae(p, vae_encoder_build, "vae.image", c->in_channels, 2 * half, &x, &moments, &B,
-                       e);
+    int rc =
+        infer_vae(p, vae_encoder_build, "vae.image", c->in_channels, 2 * half, &x, &moments, &B, e);
     if (rc == 0) {
         mean = mem_new(B * half, sizeof *mean);
         logvar = mem_new(B * half, sizeof *logvar);
@@ -353,7 +359,8 @@ static int check_decoder(struct parity *p, struct err *e)
 
 static unsigned wanted(const struct parity *p)
 {
-    return (has(p, "text.hidden") ? MODEL_HAS_TEXT : 0) | (has(p, "unet.out") ? MODEL_HAS_UNET : 0) |
+    return (has(p, "text.hidden") ? MODEL_HAS_TEXT : 0) |
+           (has(p, "unet.out") ? MODEL_HAS_UNET : 0) |
            (has(p, "vae.mean") || has(p, "vae.decoded") ? MODEL_HAS_VAE : 0);
 }
 

@@ -33,7 +33,8 @@ static void everything_agrees(bool reference)
     struct seen s = {0};
     struct err e;
     ck_assert_msg(parity_run(FOLDER, reference, claim, &s, &e) == 0, "%s", e.text);
-    ck_assert(s.out && s.lora && s.sample && s.context && s.text && s.mean && s.logvar && s.decoded);
+    ck_assert(s.out && s.lora && s.sample && s.context && s.text && s.mean && s.logvar &&
+              s.decoded);
     ck_assert_uint_eq(s.lines, PARAMETERS + 8);
 }
 

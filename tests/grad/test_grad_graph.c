@@ -16,23 +16,28 @@ static void build_dense(struct graph *g, const void *arg)
 {
     (void)arg;
     const int x = ROWS(g), r = graph_input(g, 5, 1, 4, GRAPH_GRAD);
-    graph_output(g, graph_dense(g, x, "d", (struct graph_dense){.out = 4, .bias = true, .residual = r}),
-                 0);
+    graph_output(
+        g, graph_dense(g, x, "d", (struct graph_dense){.out = 4, .bias = true, .residual = r}), 0);
 }
 
 static void build_parts(struct graph *g, const void *arg)
 {
     static const char *const names[] = {"a", "b", "c"};
     (void)arg;
-    graph_output(g, graph_dense_parts(g, ROWS(g), names, 3, (struct graph_dense){.out = 5, .bias = true}),
-                 0);
+    graph_output(
+        g, graph_dense_parts(g, ROWS(g), names, 3, (struct graph_dense){.out = 5, .bias = true}),
+        0);
 }
 
 static void build_conv(struct graph *g, const void *arg)
 {
     (void)arg;
     int h = graph_conv(g, PLANE(g), "one", (struct graph_conv){.out = 4, .kernel = 3, .stride = 1});
-    h = graph_conv(g, h, "two", (struct graph_conv){.out = 4, .kernel = 3, .stride = 1, .residual = h == 0 ? 0 : graph_act(g, h, ACT_SILU)});
+    h = graph_conv(g, h, "two",
+                   (struct graph_conv){.out = 4,
+                                       .kernel = 3,
+                                       .stride = 1,
+                                       .residual = h == 0 ? 0 : graph_act(g, h, ACT_SILU)});
     h = graph_conv(g, h, "down", (struct graph_conv){.out = 3, .kernel = 3, .stride = 2});
     graph_output(g, h, GRAPH_PLANAR);
 }
@@ -40,10 +45,11 @@ static void build_conv(struct graph *g, const void *arg)
 static void build_conv_end(struct graph *g, const void *arg)
 {
     (void)arg;
-    graph_output(g,
-                 graph_conv(g, PLANE(g), "down",
-                            (struct graph_conv){.out = 4, .kernel = 3, .stride = 2, .pad_end_only = true}),
-                 0);
+    graph_output(
+        g,
+        graph_conv(g, PLANE(g), "down",
+                   (struct graph_conv){.out = 4, .kernel = 3, .stride = 2, .pad_end_only = true}),
+        0);
 }
 
 static void build_norms(struct graph *g, const void *arg)
@@ -108,7 +114,10 @@ static void build_time(struct graph *g, const void *arg)
 {
     (void)arg;
     const int t = graph_time_embed(g, graph_input_times(g), 8, true, 0.0);
-    graph_output(g, graph_act(g, graph_dense(g, t, "t", (struct graph_dense){.out = 3, .bias = true}), ACT_SILU), 0);
+    graph_output(g,
+                 graph_act(g, graph_dense(g, t, "t", (struct graph_dense){.out = 3, .bias = true}),
+                           ACT_SILU),
+                 0);
 }
 
 static void build_tokens(struct graph *g, const void *arg)
@@ -155,8 +164,8 @@ END_TEST
 
 START_TEST(low_rank_branches_have_gradients_with_and_without_the_base)
 {
-    struct graphcheck c = {.build = build_low_rank, .B = 2, .adapter = {2, selects_all},
-                           .tolerance = TOLERANCE};
+    struct graphcheck c = {
+        .build = build_low_rank, .B = 2, .adapter = {2, selects_all}, .tolerance = TOLERANCE};
     graphcheck_claim(&c);
     c.frozen_prefix = "xb";
     graphcheck_claim(&c);
@@ -164,5 +173,4 @@ START_TEST(low_rank_branches_have_gradients_with_and_without_the_base)
 END_TEST
 
 SUITE("grad/graph", 60, every_node_has_the_gradient_of_its_differences,
-      gradients_that_meet_are_summed,
-      low_rank_branches_have_gradients_with_and_without_the_base)
+      gradients_that_meet_are_summed, low_rank_branches_have_gradients_with_and_without_the_base)

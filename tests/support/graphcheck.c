@@ -21,8 +21,8 @@ struct params *graphcheck_params(const struct graphcheck *c)
 {
     struct err e;
     struct params *const p = params_new();
-    struct graph *const g = graph_new(
-        p, 1, (struct graph_options){.mode = GRAPH_DECLARE, .adapter = c->adapter});
+    struct graph *const g =
+        graph_new(p, 1, (struct graph_options){.mode = GRAPH_DECLARE, .adapter = c->adapter});
     c->build(g, c->arg);
     graph_free(g);
     ck_assert_msg(params_seal(p, &e) == 0, "%s", e.text);
@@ -50,7 +50,8 @@ void graphcheck_inputs(const struct graph *g, void **inputs)
         if (is_times(g, i))
             for (size_t k = 0; k < n; k++)
                 ((double *)inputs[i])[k] = (double)(37 + 411 * k % 1000);
-        else if (graph_input_element_bytes(g, i) == sizeof(int32_t) && sizeof(real) != sizeof(int32_t))
+        else if (graph_input_element_bytes(g, i) == sizeof(int32_t) &&
+                 sizeof(real) != sizeof(int32_t))
             for (size_t k = 0; k < n; k++)
                 ((int32_t *)inputs[i])[k] = (int32_t)(k * 3 % 5);
         else

@@ -44,9 +44,11 @@ static void run(real *out, struct model *m, struct graph_adapter adapter)
     gradcheck_fill(x, N, 1, 1.0);
     gradcheck_fill(c, sizeof c / sizeof *c, 2, 1.0);
     ck_assert(pool_new(&pool, 1, &e) == 0);
-    struct runner *const r =
-        runner_new((struct runner_options){.pool = pool, .params = m->params[MODEL_UNET],
-                                           .build = unet_build, .arg = &s, .adapter = adapter});
+    struct runner *const r = runner_new((struct runner_options){.pool = pool,
+                                                                .params = m->params[MODEL_UNET],
+                                                                .build = unet_build,
+                                                                .arg = &s,
+                                                                .adapter = adapter});
     ck_assert_msg(runner_infer(r, (const void *const[]){x, t, c}, (real *const[]){out}, 2, &e) == 0,
                   "%s", e.text);
     runner_free(r);
@@ -152,8 +154,8 @@ START_TEST(another_alpha_is_folded_into_the_weights)
         ck_assert(safetensors_to_float(t, v, &e) == 0);
         if (t->rank == 0)
             v[0] *= 2;
-        items[i] = (struct safetensors_item){.name = t->name, .dtype = DTYPE_F32, .rank = t->rank,
-                                             .data = v};
+        items[i] = (struct safetensors_item){
+            .name = t->name, .dtype = DTYPE_F32, .rank = t->rank, .data = v};
         memcpy(items[i].shape, t->shape, sizeof items[i].shape);
     }
     char doubled[PROC_PATH_BYTES + 32];
@@ -183,13 +185,16 @@ START_TEST(an_adapter_of_another_model_or_rank_is_refused_and_changes_nothing)
     struct err e;
     struct model *const m = open_model(2);
     struct params *const p = m->params[MODEL_UNET];
-    const int id = params_find(p, "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight");
+    const int id =
+        params_find(p, "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight");
     const real before = params_at(p, id)->value[0];
     ck_assert(safetensors_open(&f, ADAPTER, &e) == 0);
     ck_assert(lora_load(p, f, &e) < 0);
     ck_assert_msg(strstr(e.text, "expected [2,32]") != NULL, "%s", e.text);
     safetensors_close(f);
-    ck_assert(safetensors_open(&f, "tests/golden/tiny-sd/model/vae/diffusion_pytorch_model.safetensors", &e) == 0);
+    ck_assert(safetensors_open(&f,
+                               "tests/golden/tiny-sd/model/vae/diffusion_pytorch_model.safetensors",
+                               &e) == 0);
     size_t rank;
     ck_assert(lora_file_rank(f, &rank, &e) < 0);
     ck_assert(lora_load(p, f, &e) < 0);

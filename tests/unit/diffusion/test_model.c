@@ -63,7 +63,9 @@ START_TEST(half_precision_is_read_back)
     struct model *const a = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
     ck_assert_msg(model_save(a, folder, DTYPE_F16, &e) == 0, "%s", e.text);
     struct model *const b = open_ok(folder, (struct model_options){.parts = MODEL_HAS_ALL});
-    const struct param *const x = params_at(a->params[MODEL_UNET], 7), *const y = params_at(b->params[MODEL_UNET], 7);
+    const struct param *const x = params_at(a->params[MODEL_UNET], 7), *const y = params_at(
+                                                                           b->params[MODEL_UNET],
+                                                                           7);
     for (size_t i = 0; i < x->count; i++)
         ck_assert_msg(abs((int)(1e6 * (double)(x->value[i] - y->value[i]))) < 2000, "%zu", i);
     model_close(a);
@@ -77,10 +79,12 @@ START_TEST(fresh_weights_depend_on_the_seed_alone)
     const struct model_options o = {.parts = MODEL_HAS_ALL, .fresh = true, .seed = 9};
     struct model_options other = o;
     other.seed = 10;
-    struct model *const a = open_ok(MODEL, o), *const b = open_ok(MODEL, o), *const c = open_ok(MODEL, other);
+    struct model *const a = open_ok(MODEL, o), *const b = open_ok(MODEL, o),
+                        *const c = open_ok(MODEL, other);
     same_values(a, b);
     const int id = params_find(a->params[MODEL_UNET], "conv_in.weight");
-    ck_assert(memcmp(params_at(a->params[MODEL_UNET], id)->value, params_at(c->params[MODEL_UNET], id)->value, 64) != 0);
+    ck_assert(memcmp(params_at(a->params[MODEL_UNET], id)->value,
+                     params_at(c->params[MODEL_UNET], id)->value, 64) != 0);
     model_close(a);
     model_close(b);
     model_close(c);
@@ -102,11 +106,13 @@ static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, str
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         const struct safetensors_tensor *const t = safetensors_at(f, i);
-        if (drop && (strcmp(t->name, "conv_in.bias") == 0 || strcmp(t->name, "conv_norm_out.weight") == 0))
+        if (drop &&
+            (strcmp(t->name, "conv_in.bias") == 0 || strcmp(t->name, "conv_norm_out.weight") == 0))
             continue;
         float *const v = mem_new(t->count, sizeof *v);
         ck_assert(safetensors_to_float(t, v, e) == 0);
-        items[n] = (struct safetensors_item){.name = t->name, .dtype = DTYPE_F32, .rank = t->rank, .data = v};
+        items[n] = (struct safetensors_item){
+            .name = t->name, .dtype = DTYPE_F32, .rank = t->rank, .data = v};
         memcpy(items[n].shape, t->shape, sizeof items[n].shape);
         if (reshape && strcmp(t->name, "conv_out.bias") == 0) {
             items[n].shape[0] = 2;
@@ -117,7 +123,8 @@ static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, str
     }
     float one = 1;
     if (extra)
-        items[n++] = (struct safetensors_item){.name = "conv_extra.weight", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &one};
+        items[n++] = (struct safetensors_item){
+            .name = "conv_extra.weight", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &one};
     snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", folder);
     ck_assert_msg(safetensors_write(path, items, n, NULL, 0, e) == 0, "%s", e->text);
     for (size_t i = 0; i < n; i++)
@@ -126,7 +133,8 @@ static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, str
     mem_free(items);
     safetensors_close(f);
     m = NULL;
-    ck_assert(model_open(&m, folder, (struct model_options){.parts = MODEL_HAS_UNET, .report = report}, e) < 0);
+    ck_assert(model_open(&m, folder,
+                         (struct model_options){.parts = MODEL_HAS_UNET, .report = report}, e) < 0);
     ck_assert_ptr_null(m);
     proc_folder_remove(folder);
 }
@@ -140,7 +148,8 @@ START_TEST(all_weights_that_do_not_fit_are_listed)
     ck_assert_msg(strstr(e.text, "2 missing, 1 misshapen, 1 extra") != NULL, "%s", e.text);
     ck_assert_ptr_nonnull(strstr(buf_text(&report), "missing conv_in.bias [32]\n"));
     ck_assert_ptr_nonnull(strstr(buf_text(&report), "missing conv_norm_out.weight [32]\n"));
-    ck_assert_ptr_nonnull(strstr(buf_text(&report), "misshapen conv_out.bias is F32 [2,2], expected [4]\n"));
+    ck_assert_ptr_nonnull(
+        strstr(buf_text(&report), "misshapen conv_out.bias is F32 [2,2], expected [4]\n"));
     ck_assert_ptr_nonnull(strstr(buf_text(&report), "extra conv_extra.weight\n"));
     buf_done(&report);
 }

@@ -19,10 +19,12 @@ START_TEST(clip_has_its_published_parameter_count)
 {
     struct text_config c;
     struct err e;
-    ck_assert_msg(parse(&c, "{\"hidden_size\": 768, \"intermediate_size\": 3072, \"num_hidden_layers\": 12,"
-                            "\"num_attention_heads\": 12, \"bos_token_id\": 0, \"eos_token_id\": 2}",
-                        &e) == 0,
-                  "%s", e.text);
+    ck_assert_msg(
+        parse(&c,
+              "{\"hidden_size\": 768, \"intermediate_size\": 3072, \"num_hidden_layers\": 12,"
+              "\"num_attention_heads\": 12, \"bos_token_id\": 0, \"eos_token_id\": 2}",
+              &e) == 0,
+        "%s", e.text);
     ck_assert(c.act == ACT_QUICK_GELU && c.positions == 77 && c.vocabulary == 49408);
     struct params *const p = params_new();
     text_encoder_declare(p, &c);
@@ -55,8 +57,14 @@ END_TEST
 /* The mask is causal: a later word changes nothing before it, and everything after. */
 START_TEST(a_position_sees_itself_and_what_came_before)
 {
-    const struct text_config c = {.vocabulary = 20, .width = WIDTH, .intermediate = 16, .layers = 2,
-                                  .heads = 2, .positions = L, .act = ACT_GELU, .norm_eps = 1e-5};
+    const struct text_config c = {.vocabulary = 20,
+                                  .width = WIDTH,
+                                  .intermediate = 16,
+                                  .layers = 2,
+                                  .heads = 2,
+                                  .positions = L,
+                                  .act = ACT_GELU,
+                                  .norm_eps = 1e-5};
     const struct text_shape s = {&c, L};
     int32_t ids[2 * L] = {1, 2, 3, 4, 5, 6, 1, 2, 3, 14, 5, 6};
     real out[2 * L * WIDTH];
@@ -66,8 +74,8 @@ START_TEST(a_position_sees_itself_and_what_came_before)
     text_encoder_declare(p, &c);
     ck_assert(params_seal(p, &e) == 0 && pool_new(&pool, 1, &e) == 0);
     params_init(p, 0, 3);
-    struct runner *const r = runner_new((struct runner_options){
-        .pool = pool, .params = p, .build = text_encoder_build, .arg = &s});
+    struct runner *const r = runner_new(
+        (struct runner_options){.pool = pool, .params = p, .build = text_encoder_build, .arg = &s});
     ck_assert(runner_infer(r, (const void *const[]){ids}, (real *const[]){out}, 2, &e) == 0);
     for (size_t l = 0; l < L; l++) {
         const bool same = memcmp(out + l * WIDTH, out + (L + l) * WIDTH, WIDTH * sizeof(real)) == 0;

@@ -17,10 +17,12 @@ START_TEST(absent_fields_have_the_class_defaults)
 {
     struct unet_config c;
     struct err e;
-    ck_assert_msg(parse(&c, "{\"attention_head_dim\": 8, \"some_new_field\": 3}", &e) == 0, "%s", e.text);
+    ck_assert_msg(parse(&c, "{\"attention_head_dim\": 8, \"some_new_field\": 3}", &e) == 0, "%s",
+                  e.text);
     ck_assert_uint_eq(c.levels, 4);
     ck_assert_uint_eq(c.channels[3], 1280);
-    ck_assert(c.down_attention[2] && !c.down_attention[3] && !c.up_attention[0] && c.up_attention[1]);
+    ck_assert(c.down_attention[2] && !c.down_attention[3] && !c.up_attention[0] &&
+              c.up_attention[1]);
     ck_assert_uint_eq(c.heads[0], 8);
     ck_assert_uint_eq(c.cross_attention_dim, 1280);
     ck_assert(!c.linear_projection && c.flip_sin_to_cos && c.norm_eps == 1e-5);
@@ -59,7 +61,8 @@ static const struct {
     {"{\"conv_in_kernel\": 5}", "conv_in_kernel", "5"},
     {"{\"num_attention_heads\": 8}", "num_attention_heads", "8"},
     {"{\"mid_block_type\": null}", "mid_block_type", "null"},
-    {"{\"down_block_types\": [\"AttnDownBlock2D\", \"DownBlock2D\", \"DownBlock2D\", \"DownBlock2D\"]}",
+    {"{\"down_block_types\": [\"AttnDownBlock2D\", \"DownBlock2D\", \"DownBlock2D\", "
+     "\"DownBlock2D\"]}",
      "down_block_types", "AttnDownBlock2D"},
     {"{\"block_out_channels\": [32, 48], \"norm_num_groups\": 32}", "block_out_channels", "48"},
     {"{\"attention_head_dim\": 7}", "block_out_channels", "7"},
@@ -74,7 +77,8 @@ START_TEST(what_is_not_implemented_is_refused_by_field_and_value)
         struct unet_config c;
         struct err e = {0};
         ck_assert_msg(parse(&c, refused[i].text, &e) < 0, "%s was accepted", refused[i].text);
-        ck_assert_msg(strstr(e.text, refused[i].field) != NULL && strstr(e.text, refused[i].value) != NULL,
+        ck_assert_msg(strstr(e.text, refused[i].field) != NULL &&
+                          strstr(e.text, refused[i].value) != NULL,
                       "%s: %s", refused[i].text, e.text);
     }
 }
@@ -97,18 +101,19 @@ static size_t parameters(const char *text, size_t *tensors)
 START_TEST(stable_diffusion_has_its_published_parameter_counts)
 {
     size_t tensors;
-    ck_assert_uint_eq(parameters("{\"cross_attention_dim\": 768, \"attention_head_dim\": 8}", &tensors),
-                      859520964);
+    ck_assert_uint_eq(
+        parameters("{\"cross_attention_dim\": 768, \"attention_head_dim\": 8}", &tensors),
+        859520964);
     ck_assert_uint_eq(tensors, 686);
-    ck_assert_uint_eq(parameters("{\"cross_attention_dim\": 1024, \"attention_head_dim\": [5, 10, 20, 20],"
-                                 "\"use_linear_projection\": true}",
-                                 &tensors),
-                      865910724);
+    ck_assert_uint_eq(
+        parameters("{\"cross_attention_dim\": 1024, \"attention_head_dim\": [5, 10, 20, 20],"
+                   "\"use_linear_projection\": true}",
+                   &tensors),
+        865910724);
     ck_assert_uint_eq(tensors, 686);
 }
 END_TEST
 
 SUITE("diffusion/unet", 20, absent_fields_have_the_class_defaults,
-      lists_and_single_numbers_are_both_read,
-      what_is_not_implemented_is_refused_by_field_and_value,
+      lists_and_single_numbers_are_both_read, what_is_not_implemented_is_refused_by_field_and_value,
       stable_diffusion_has_its_published_parameter_counts)

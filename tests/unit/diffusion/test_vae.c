@@ -28,7 +28,8 @@ START_TEST(stable_diffusion_has_its_published_parameter_count)
     vae_declare(p, &c);
     ck_assert_uint_eq(params_count(p, false), 83653863);
     ck_assert_int_ne(params_find(p, "decoder.mid_block.attentions.0.to_out.0.bias"), PARAM_NONE);
-    ck_assert_int_ne(params_find(p, "encoder.down_blocks.2.resnets.0.conv_shortcut.weight"), PARAM_NONE);
+    ck_assert_int_ne(params_find(p, "encoder.down_blocks.2.resnets.0.conv_shortcut.weight"),
+                     PARAM_NONE);
     params_free(p);
 }
 END_TEST
@@ -37,8 +38,9 @@ START_TEST(options_of_the_config_change_the_network)
 {
     struct vae_config c;
     struct err e;
-    const char *const text = "{\"block_out_channels\": [8], \"norm_num_groups\": 4, \"mid_block_add_attention\": false,"
-                             "\"use_quant_conv\": false, \"use_post_quant_conv\": false}";
+    const char *const text =
+        "{\"block_out_channels\": [8], \"norm_num_groups\": 4, \"mid_block_add_attention\": false,"
+        "\"use_quant_conv\": false, \"use_post_quant_conv\": false}";
     ck_assert_msg(parse(&c, text, &e) == 0, "%s", e.text);
     struct params *const p = params_new();
     vae_declare(p, &c);
@@ -55,8 +57,9 @@ START_TEST(what_is_not_implemented_is_refused_by_field_and_value)
         {"{\"act_fn\": \"relu\"}", "act_fn", "relu"},
         {"{\"shift_factor\": 0.0609}", "shift_factor", "0.0609"},
         {"{\"_class_name\": \"VQModel\"}", "_class_name", "VQModel"},
-        {"{\"block_out_channels\": [8], \"norm_num_groups\": 4, \"up_block_types\": [\"AttnUpDecoderBlock2D\"]}", "up_block_types",
-         "AttnUpDecoderBlock2D"},
+        {"{\"block_out_channels\": [8], \"norm_num_groups\": 4, \"up_block_types\": "
+         "[\"AttnUpDecoderBlock2D\"]}",
+         "up_block_types", "AttnUpDecoderBlock2D"},
         {"{\"block_out_channels\": [10]}", "block_out_channels", "10"},
         {"{\"scaling_factor\": 0}", "scaling_factor", "0"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -71,9 +74,16 @@ END_TEST
 
 START_TEST(images_and_latents_differ_by_the_factor)
 {
-    const struct vae_config c = {.in_channels = 3, .out_channels = 3, .latent_channels = 4,
-                                 .levels = 3, .channels = {4, 4, 8}, .layers = 1, .norm_groups = 4,
-                                 .mid_attention = true, .quant_conv = true, .post_quant_conv = true};
+    const struct vae_config c = {.in_channels = 3,
+                                 .out_channels = 3,
+                                 .latent_channels = 4,
+                                 .levels = 3,
+                                 .channels = {4, 4, 8},
+                                 .layers = 1,
+                                 .norm_groups = 4,
+                                 .mid_attention = true,
+                                 .quant_conv = true,
+                                 .post_quant_conv = true};
     const struct vae_shape image = {&c, 24, 16, 0}, latent = {&c, 6, 4, 0};
     struct params *const p = params_new();
     struct graph *g = graph_new(p, 1, (struct graph_options){.mode = GRAPH_DECLARE});

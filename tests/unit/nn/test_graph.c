@@ -9,11 +9,20 @@
 
 #define BATCH 3
 
-static const struct unet_config unet = {
-    .sample_size = 8, .in_channels = 4, .out_channels = 4, .levels = 2, .channels = {8, 16},
-    .down_attention = {true, true}, .up_attention = {true, true}, .heads = {2, 4},
-    .depth = {1, 1}, .layers = {2, 1}, .cross_attention_dim = 12, .norm_groups = 4,
-    .norm_eps = 1e-5, .flip_sin_to_cos = true};
+static const struct unet_config unet = {.sample_size = 8,
+                                        .in_channels = 4,
+                                        .out_channels = 4,
+                                        .levels = 2,
+                                        .channels = {8, 16},
+                                        .down_attention = {true, true},
+                                        .up_attention = {true, true},
+                                        .heads = {2, 4},
+                                        .depth = {1, 1},
+                                        .layers = {2, 1},
+                                        .cross_attention_dim = 12,
+                                        .norm_groups = 4,
+                                        .norm_eps = 1e-5,
+                                        .flip_sin_to_cos = true};
 static const struct unet_shape shape = {&unet, 8, 8, 5, 0};
 static const struct graphcheck check = {.build = unet_build, .arg = &shape, .B = BATCH};
 
@@ -125,7 +134,8 @@ START_TEST(a_frozen_part_is_skipped_and_the_rest_unchanged)
     graph_backward(g, some);
     ck_assert(memcmp(some + params_at(p, id)->grad, all + before, count * sizeof(real)) == 0);
     ck_assert_uint_lt(params_grad_count(p) * 4, before);
-    ck_assert_uint_lt(graph_bytes(g) * 2, all_bytes); /* nothing is kept below the first trainable layer */
+    ck_assert_uint_lt(graph_bytes(g) * 2,
+                      all_bytes); /* nothing is kept below the first trainable layer */
     graph_free(g);
     params_free(p);
 }
@@ -171,10 +181,13 @@ START_TEST(builders_name_parameters_as_diffusers_does)
     struct params *const p = params_new();
     unet_declare(p, &unet, lora_adapter(2));
     static const char *const names[] = {
-        "conv_in.weight", "time_embedding.linear_2.bias",
+        "conv_in.weight",
+        "time_embedding.linear_2.bias",
         "down_blocks.0.attentions.1.transformer_blocks.0.ff.net.0.proj.weight",
-        "down_blocks.0.downsamplers.0.conv.weight", "mid_block.resnets.1.time_emb_proj.weight",
-        "up_blocks.0.upsamplers.0.conv.bias", "up_blocks.1.resnets.2.conv_shortcut.weight",
+        "down_blocks.0.downsamplers.0.conv.weight",
+        "mid_block.resnets.1.time_emb_proj.weight",
+        "up_blocks.0.upsamplers.0.conv.bias",
+        "up_blocks.1.resnets.2.conv_shortcut.weight",
         "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_B.weight"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         ck_assert_msg(params_find(p, names[i]) != PARAM_NONE, "%s", names[i]);

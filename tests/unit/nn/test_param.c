@@ -96,23 +96,27 @@ START_TEST(fresh_values_depend_on_seed_and_name_alone)
     const struct param_init uniform = {PARAM_INIT_UNIFORM, 0.25}, normal = {PARAM_INIT_NORMAL, 2.0};
     const int64_t n = 10000;
     struct params *const p = params_new(), *const q = params_new();
-    const int u = params_add(p, "u", 1, &n, false, uniform), g = params_add(p, "g", 1, &n, false, normal);
-    const int g2 = params_add(q, "g", 1, &n, false, normal), u2 = params_add(q, "u", 1, &n, false, uniform);
+    const int u = params_add(p, "u", 1, &n, false, uniform),
+              g = params_add(p, "g", 1, &n, false, normal);
+    const int g2 = params_add(q, "g", 1, &n, false, normal),
+              u2 = params_add(q, "u", 1, &n, false, uniform);
     double sum = 0.0, square = 0.0, largest = 0.0;
     seal(p);
     seal(q);
     params_init(p, 0, 11);
     params_init(q, 0, 11);
-    ck_assert(memcmp(params_at(p, u)->value, params_at(q, u2)->value, (size_t)n * sizeof(real)) == 0);
-    ck_assert(memcmp(params_at(p, g)->value, params_at(q, g2)->value, (size_t)n * sizeof(real)) == 0);
+    ck_assert(memcmp(params_at(p, u)->value, params_at(q, u2)->value, (size_t)n * sizeof(real)) ==
+              0);
+    ck_assert(memcmp(params_at(p, g)->value, params_at(q, g2)->value, (size_t)n * sizeof(real)) ==
+              0);
     for (int64_t i = 0; i < n; i++) {
         const double x = (double)params_at(p, g)->value[i];
         sum += x;
         square += x * x;
         largest = fmax(largest, fabs((double)params_at(p, u)->value[i]));
     }
-    ck_assert_msg(fabs(sum / (double)n) < 0.1 && fabs(sqrt(square / (double)n) - 2.0) < 0.1, "%g %g",
-                  sum, square);
+    ck_assert_msg(fabs(sum / (double)n) < 0.1 && fabs(sqrt(square / (double)n) - 2.0) < 0.1,
+                  "%g %g", sum, square);
     ck_assert(largest <= 0.25 && largest > 0.249);
     params_init(q, 0, 12);
     ck_assert(memcmp(params_at(p, u)->value, params_at(q, u2)->value, 64) != 0);

@@ -11,11 +11,20 @@
 
 #define BATCH 7
 
-static const struct unet_config unet = {
-    .sample_size = 4, .in_channels = 4, .out_channels = 4, .levels = 2, .channels = {8, 16},
-    .down_attention = {true, false}, .up_attention = {false, true}, .heads = {2, 4},
-    .depth = {1, 1}, .layers = {1, 1}, .cross_attention_dim = 6, .norm_groups = 4,
-    .norm_eps = 1e-5, .flip_sin_to_cos = true};
+static const struct unet_config unet = {.sample_size = 4,
+                                        .in_channels = 4,
+                                        .out_channels = 4,
+                                        .levels = 2,
+                                        .channels = {8, 16},
+                                        .down_attention = {true, false},
+                                        .up_attention = {false, true},
+                                        .heads = {2, 4},
+                                        .depth = {1, 1},
+                                        .layers = {1, 1},
+                                        .cross_attention_dim = 6,
+                                        .norm_groups = 4,
+                                        .norm_eps = 1e-5,
+                                        .flip_sin_to_cos = true};
 static const struct unet_shape shape = {&unet, 4, 4, 3, GRAPH_GRAD};
 static const struct graphcheck check = {.build = unet_build, .arg = &shape, .B = BATCH};
 
@@ -42,7 +51,8 @@ static struct pass run(size_t threads, size_t chunk)
 {
     struct err e;
     struct pool *pool;
-    struct pass p = {.n = (size_t)BATCH * 64, .count = params_grad_count(params), .n_x = (size_t)BATCH * 64};
+    struct pass p = {
+        .n = (size_t)BATCH * 64, .count = params_grad_count(params), .n_x = (size_t)BATCH * 64};
     real *const d_out = gradcheck_new(p.n);
     p.out = gradcheck_new(p.n);
     p.grads = gradcheck_new(p.count);
