@@ -20,11 +20,19 @@ static const char *at(const char *name)
     return p;
 }
 
+static void clean_up(void)
+{
+    struct err e;
+    if (file_remove_tree(root, &e) < 0)
+        fprintf(stderr, "%s\n", e.text);
+}
+
 static void setup(void)
 {
     struct err e;
     snprintf(root, sizeof root, "/tmp/dagline-keys-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(root));
+    ck_assert_int_eq(atexit(clean_up), 0);
     ck_assert_msg(keys_create_folder(root, &e) == 0, "%s", e.text);
 }
 

@@ -1,5 +1,6 @@
 #include "wire/wire.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "support/suite.h"
 #include "wire/codec.h"
@@ -20,11 +21,19 @@
 
 static char folder[64];
 
+static void clean_up(void)
+{
+    struct err e;
+    if (file_remove_tree(folder, &e) < 0)
+        fprintf(stderr, "%s\n", e.text);
+}
+
 static const char *make_keys(void)
 {
     struct err e;
     snprintf(folder, sizeof folder, "/tmp/dagline-wire-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(atexit(clean_up), 0);
     ck_assert_msg(keys_create_folder(folder, &e) == 0, "%s", e.text);
     return folder;
 }
@@ -360,6 +369,7 @@ START_TEST(an_unknown_key_is_refused_until_it_is_listed)
     wire_close(server);
     wire_net_close(stranger);
     wire_net_close(store);
+    ck_assert_int_eq(file_remove_tree(theirs, &e), 0);
 }
 END_TEST
 

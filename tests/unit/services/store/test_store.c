@@ -40,12 +40,20 @@ static const char *at(const char *name)
     return p;
 }
 
+static void clean_up(void)
+{
+    struct err e;
+    if (file_remove_tree(root, &e) < 0)
+        fprintf(stderr, "%s\n", e.text);
+}
+
 /* A model folder that holds just what the store looks at. */
 static void setup(void)
 {
     struct err e;
     snprintf(root, sizeof root, "/tmp/dagline-store-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(root));
+    ck_assert_int_eq(atexit(clean_up), 0);
     ck_assert_int_eq(file_make_folders(at("model/unet"), &e), 0);
     write_file("model/model_index.json", "{}");
     write_file("model/unet/config.json", "{\"sample_size\": 8}");
@@ -453,9 +461,13 @@ static void damage(const char *path)
 
 START_TEST(a_damaged_checkpoint_gives_way_to_the_one_before_loudly)
 {
+    setup();
     for (int restart = 0; restart <= 1; restart++) {
-        setup();
         loud = 0;
+        if (restart) {
+            struct err e;
+            ck_assert_int_eq(file_remove_tree(at("data"), &e), 0);
+        }
         struct store *s = open_store();
         const uint64_t token = take_token(s);
         checkpoint(s, 10, "older", token);
