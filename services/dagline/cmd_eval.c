@@ -90,6 +90,8 @@ static int eval(const struct eval_params *o, struct err *e)
             goto out;
         print_share("drawn pictures, strict", &trip.truth);
         print_share("round trip, strict", &trip.after);
+        for (int i = 0; i < ROUND_TRIP_CLAUSES; i++)
+            print_share(round_trip_clauses[i], &trip.clause[i]);
         printf("%-22s %6.2f dB\n", "round trip, PSNR", trip.psnr);
     }
     rc = o->grid[0] == 0 ? 0

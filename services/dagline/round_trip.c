@@ -23,14 +23,24 @@ struct trip {
     double square;
 };
 
-static void judge_one(struct trip *t, struct evaluate_share *s, const uint8_t *rgb, const struct caption_spec *spec)
+const char *const round_trip_clauses[ROUND_TRIP_CLAUSES] = {"count", "shape", "colour", "size", "position", "background"};
+
+static void add(struct evaluate_share *s, bool hit)
+{
+    s->hits += hit;
+    s->n++;
+}
+
+static void judge_one(struct trip *t, bool after, const uint8_t *rgb, const struct caption_spec *spec)
 {
     struct judge_view view;
     struct judge_verdict v;
     judge_look(t->judge, &view, rgb);
     judge_score(&v, &view, spec);
-    s->hits += v.strict;
-    s->n++;
+    add(after ? &t->out->after : &t->out->truth, v.strict);
+    const bool clause[ROUND_TRIP_CLAUSES] = {v.count, v.shape, v.colour, v.size, v.position, v.background};
+    for (int i = 0; after && i < ROUND_TRIP_CLAUSES; i++)
+        add(&t->out->clause[i], clause[i]);
 }
 
 static int batch(struct trip *t, uint64_t seed, uint64_t first, size_t n, struct err *e)
@@ -43,7 +53,7 @@ static int batch(struct trip *t, uint64_t seed, uint64_t first, size_t n, struct
         struct scene scene;
         scene_pair(&scene, &spec[i], seed, first + i);
         world_render(rgb, &scene);
-        judge_one(t, &t->out->truth, rgb, &spec[i]);
+        judge_one(t, false, rgb, &spec[i]);
         image_to_float(t->image + i * PIXELS, &view);
     }
     const size_t Z = t->model->vae.latent_channels, side = WORLD_SIDE / vae_factor(&t->model->vae);
@@ -57,7 +67,7 @@ static int batch(struct trip *t, uint64_t seed, uint64_t first, size_t n, struct
         return -1;
     for (size_t i = 0; i < n; i++) {
         image_from_float(&back, t->recon + i * PIXELS);
-        judge_one(t, &t->out->after, rgb, &spec[i]);
+        judge_one(t, true, rgb, &spec[i]);
         for (size_t j = 0; j < PIXELS; j++) {
             const double truth = round((double)t->image[i * PIXELS + j] * 127.5 + 127.5);
             t->square += (truth - (double)rgb[j]) * (truth - (double)rgb[j]);

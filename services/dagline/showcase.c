@@ -171,9 +171,9 @@ int showcase_write(const struct showcase *s, const char *path, const char *title
     for (size_t i = 0; i < s->points; i++)
         relative[i] = s->spread[i] / base;
     const struct chart_grid grid = {SHOWCASE_ROWS, s->columns, s->prompts, column_titles, "policy along the run", tile};
-    const struct chart_series reward = {"reward of the batch, ± one deviation", s->step, s->reward, s->low, s->high,
+    const struct chart_series reward = {"batch mean ± sd", s->step, s->reward, s->low, s->high,
                                         s->points};
-    const struct chart_series spread = {"distance within a prompt", s->step, relative, NULL, NULL, s->points};
+    const struct chart_series spread = {"spread within a prompt", s->step, relative, NULL, NULL, s->points};
     const struct chart_plot plots[] = {
         {.title = "Reward", .x_label = "updates", .series = &reward, .n_series = 1},
         {.title = "Diversity", .x_label = "updates", .series = &spread, .n_series = 1, .y_min = 0.0, .y_max = 1.4,
