@@ -1,0 +1,123 @@
+#include "dagline/process.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "support/suite.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char folder[64];
+
+static void temp_folder(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/dagline-test-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+static struct process shell(const char *script)
+{
+    static char log[128];
+    struct process p;
+    snprintf(log, sizeof log, "%s/log", folder);
+    const char *const arguments[] = {"/bin/sh", "-c", script, NULL};
+    process_init(&p, "shell", log, arguments);
+    return p;
+}
+
+static void remove_folder(void)
+{
+    struct err e;
+    ck_assert_int_eq(file_remove_tree(folder, &e), 0);
+}
+
+/* Watches until the process has ended `ends` times or 5 s are over; returns how often it ended. */
+static int watch(struct process *p, int ends)
+{
+    int n = 0;
+    for (int i = 0; i < 1000 && n < ends; i++) {
+        n += process_watch(p, clock_mono_ms(NULL));
+        clock_sleep_ns(NULL, 5 * CLOCK_NS_PER_MS);
+    }
+    return n;
+}
+
+START_TEST(output_goes_to_the_log_and_the_status_is_kept)
+{
+    struct err e;
+    temp_folder();
+    struct process p = shell("echo out; echo err >&2; exit 7");
+    ck_assert_int_eq(process_start(&p, &e), 0);
+    p.wanted = false;
+    ck_assert_int_eq(watch(&p, 1), 1);
+    ck_assert_int_eq(p.exit_status, 7);
+    char *text;
+    size_t n;
+    ck_assert_int_eq(file_read_all(p.log, 100, &text, &n, &e), 0);
+    ck_assert_msg(n == 8 && memcmp(text, "out\nerr\n", 8) == 0, "%.*s", (int)n, text);
+    mem_free(text);
+    process_done(&p);
+    remove_folder();
+}
+END_TEST
+
+START_TEST(a_killed_process_is_started_again_later_each_time)
+{
+    struct err e;
+    temp_folder();
+    struct process p = shell("kill -9 $$");
+    ck_assert_int_eq(process_start(&p, &e), 0);
+    const int64_t from = clock_mono_ms(NULL);
+    ck_assert_int_eq(watch(&p, 3), 3);
+    ck_assert_int_eq(p.exit_status, 128 + SIGKILL);
+    ck_assert_uint_ge(p.restarts, 2);
+    ck_assert_uint_eq(p.ends_in_a_row, 3);
+    ck_assert_int_ge(clock_mono_ms(NULL) - from, PROCESS_BACKOFF_MS_MIN + 2 * PROCESS_BACKOFF_MS_MIN);
+    process_end(&p);
+    process_wait_gone(&p, 1000);
+    process_done(&p);
+    remove_folder();
+}
+END_TEST
+
+START_TEST(ending_asks_first_and_then_kills)
+{
+    struct err e;
+    temp_folder();
+    struct process deaf = shell("trap '' TERM; while :; do sleep 0.05; done");
+    ck_assert_int_eq(process_start(&deaf, &e), 0);
+    clock_sleep_ns(NULL, 200 * CLOCK_NS_PER_MS); /* until the trap is set */
+    process_end(&deaf);
+    process_wait_gone(&deaf, 300);
+    ck_assert_int_eq(deaf.pid, 0);
+    ck_assert(!process_watch(&deaf, clock_mono_ms(NULL)));
+    ck_assert_int_eq(deaf.pid, 0);
+    process_done(&deaf);
+    remove_folder();
+}
+END_TEST
+
+START_TEST(a_missing_binary_ends_with_127_and_says_so)
+{
+    struct err e;
+    temp_folder();
+    char log[128];
+    snprintf(log, sizeof log, "%s/log", folder);
+    struct process p;
+    const char *const arguments[] = {"/nonexistent/binary", NULL};
+    process_init(&p, "missing", log, arguments);
+    ck_assert_int_eq(process_start(&p, &e), 0);
+    p.wanted = false;
+    ck_assert_int_eq(watch(&p, 1), 1);
+    ck_assert_int_eq(p.exit_status, 127);
+    process_done(&p);
+    remove_folder();
+}
+END_TEST
+
+SUITE("dagline/process", 20, output_goes_to_the_log_and_the_status_is_kept,
+      a_killed_process_is_started_again_later_each_time, ending_asks_first_and_then_kills,
+      a_missing_binary_ends_with_127_and_says_so)
