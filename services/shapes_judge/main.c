@@ -1,9 +1,7 @@
 /* dagline-shapes-judge: scores pictures of the embedded world over HTTP. */
-#include "base/config.h"
 #include "base/log.h"
-#include "base/log_settings.h"
-#include "io/health.h"
 #include "io/httpd.h"
+#include "run/service.h"
 #include "shapes_judge/params.h"
 #include "shapes_judge/service.h"
 #include "wire/loop.h"
@@ -43,15 +41,17 @@ static int on_signal(void *arg, struct err *e)
     return 0;
 }
 
-static int serve(const struct judge_params *p, struct err *e)
+static int serve(void *arg, const char *yaml, struct err *e)
 {
+    const struct judge_params *p = arg;
     struct loop *loop = NULL;
     struct httpd *httpd = NULL;
-    struct service *service = service_new((unsigned)p->threads, (size_t)p->images_max);
+    struct judge_service *service = service_new((unsigned)p->threads, (size_t)p->images_max);
     const struct httpd_options o = {.listen = p->listen,
                                     .threads = (unsigned)p->threads,
                                     .body_bytes_max = SERVICE_REQUEST_BYTES_MAX,
                                     .reply_bytes_max = REPLY_BYTES_MAX};
+    (void)yaml;
     int rc = loop_open(&loop, e); /* before any thread: it blocks the signals */
     if (rc == 0)
         loop_on_drain(loop, on_signal, loop);
@@ -71,26 +71,13 @@ static int serve(const struct judge_params *p, struct err *e)
 int main(int argc, char **argv)
 {
     struct judge_params p;
-    struct log_settings log;
-    struct err e = {0};
-    const struct config_binding bindings[] = {{&judge_table, &p}, {&log_settings_table, &log}};
-    const struct config_app app = {
-        .name = "dagline-shapes-judge",
+    const struct service service = {
+        .binary = "dagline-shapes-judge",
+        .name = "shapes-judge",
         .about = "scores pictures of the embedded world over HTTP (Open Inference Protocol v2)",
-        .foreign = config_sections};
-    const bool ask = health_wanted(&argc, argv);
-    struct config *c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
-    int status = config_main(c, argc, argv);
-    if (status < 0 && ask) {
-        status = health_ask(p.listen, &e) == 0 ? 0 : 1;
-        if (status != 0)
-            fprintf(stderr, "%s\n", e.text);
-    } else if (status < 0) {
-        log_open_with("shapes-judge", &log);
-        status = serve(&p, &e) < 0;
-        if (status != 0)
-            log_err("failed", &e);
-    }
-    config_free(c);
-    return status;
+        .listen = p.listen,
+        .sections = {{&judge_table, &p}},
+        .serve = serve,
+        .arg = &p};
+    return service_main(&service, argc, argv);
 }

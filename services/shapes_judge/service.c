@@ -17,7 +17,7 @@
 #define OUTPUT_COUNT 8
 #define MODEL_PATH "/v2/models/" SERVICE_MODEL
 
-struct service {
+struct judge_service {
     size_t images_max;
     pthread_mutex_t lock; /* guards judges and idle */
     struct judge *judges[THREADS_MAX];
@@ -29,10 +29,10 @@ struct service {
 static const char *const output_names[OUTPUT_COUNT] = {
     "score", "strict", "count", "shape", "colour", "size", "position", "background"};
 
-struct service *service_new(unsigned threads, size_t images_max)
+struct judge_service *service_new(unsigned threads, size_t images_max)
 {
     assert(threads > 0 && threads <= THREADS_MAX);
-    struct service *s = mem_new(1, sizeof *s);
+    struct judge_service *s = mem_new(1, sizeof *s);
     s->images_max = images_max;
     pthread_mutex_init(&s->lock, NULL);
     for (unsigned i = 0; i < threads; i++)
@@ -47,7 +47,7 @@ struct service *service_new(unsigned threads, size_t images_max)
     return s;
 }
 
-void service_free(struct service *s)
+void service_free(struct judge_service *s)
 {
     if (s == NULL)
         return;
@@ -60,7 +60,7 @@ void service_free(struct service *s)
 }
 
 /* There are as many judges as threads that call: one is always idle. */
-static struct judge *borrow(struct service *s)
+static struct judge *borrow(struct judge_service *s)
 {
     pthread_mutex_lock(&s->lock);
     assert(s->idle > 0);
@@ -69,7 +69,7 @@ static struct judge *borrow(struct service *s)
     return j;
 }
 
-static void give_back(struct service *s, struct judge *j)
+static void give_back(struct judge_service *s, struct judge *j)
 {
     pthread_mutex_lock(&s->lock);
     s->judges[s->idle++] = j;
@@ -293,7 +293,7 @@ static int take_outputs(struct question *q, const struct json *request, struct e
 
 /* ---- the answer ---- */
 
-static void look(struct service *s, const struct question *q, float *values)
+static void look(struct judge_service *s, const struct question *q, float *values)
 {
     struct judge *j = borrow(s);
     for (size_t i = 0; i < q->count; i++) {
@@ -349,7 +349,7 @@ static void write_answer(struct service_reply *r, const struct question *q, cons
     json_free(answer);
 }
 
-static int infer(struct service *s, const struct service_request *request, struct service_reply *r,
+static int infer(struct judge_service *s, const struct service_request *request, struct service_reply *r,
                  struct err *e)
 {
     struct question q = {0};
@@ -440,7 +440,7 @@ static void describe_server(struct service_reply *r)
     finish_json(r, v);
 }
 
-static void refuse(struct service *s, struct service_reply *r, int status, const char *text)
+static void refuse(struct judge_service *s, struct service_reply *r, int status, const char *text)
 {
     struct json *v = json_new_object();
     json_set_string(v, "error", text);
@@ -451,7 +451,7 @@ static void refuse(struct service *s, struct service_reply *r, int status, const
     metrics_add(s->refused, 1);
 }
 
-static void answer_get(struct service *s, const char *path, const char *model,
+static void answer_get(struct judge_service *s, const char *path, const char *model,
                        struct service_reply *r)
 {
     if (strcmp(path, "/v2/health/live") == 0 || strcmp(path, "/v2/health/ready") == 0 ||
@@ -469,7 +469,7 @@ static void answer_get(struct service *s, const char *path, const char *model,
     }
 }
 
-void service_answer(struct service *s, const struct service_request *q, struct service_reply *r)
+void service_answer(struct judge_service *s, const struct service_request *q, struct service_reply *r)
 {
     /* What follows the model in the path; NULL where it is another one. */
     const char *model = NULL;

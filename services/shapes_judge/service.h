@@ -22,11 +22,11 @@
 #define SERVICE_MODEL "shapes-judge"
 #define SERVICE_REQUEST_BYTES_MAX ((size_t)64 << 20)
 
-struct service;
+struct judge_service;
 
 /* threads: how many will call service_answer at once. */
-struct service *service_new(unsigned threads, size_t images_max) MUST_USE;
-void service_free(struct service *s);
+struct judge_service *service_new(unsigned threads, size_t images_max) MUST_USE;
+void service_free(struct judge_service *s);
 
 struct service_request {
     const char *method, *path;
@@ -42,6 +42,6 @@ struct service_reply {
     struct buf body;          /* the caller's: buf_init before, buf_done after */
 };
 
-void service_answer(struct service *s, const struct service_request *q, struct service_reply *r);
+void service_answer(struct judge_service *s, const struct service_request *q, struct service_reply *r);
 
 #endif

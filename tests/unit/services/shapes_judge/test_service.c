@@ -10,7 +10,7 @@
 
 #define INFER "/v2/models/shapes-judge/infer"
 
-static struct service *service;
+static struct judge_service *service;
 static struct service_reply reply;
 
 static int ask(const char *method, const char *path, const void *body, size_t bytes,
