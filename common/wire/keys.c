@@ -88,7 +88,7 @@ out:
 static int key_text(char out[KEYS_TEXT_BYTES], const char *path, int secret, struct err *e)
 {
     char text[KEYS_TEXT_BYTES + 8];
-    size_t n;
+    size_t n = 0;
     uint8_t raw[KEYS_RAW_BYTES];
     int rc = read_small(path, text, sizeof text, &n, secret, e);
     if (rc == 0) {
@@ -240,7 +240,7 @@ int keys_allow_parse(struct keys_allow_list *out, const char *text, size_t bytes
 int keys_allow_load(struct keys_allow_list *out, const char *path, struct err *e)
 {
     char *text = mem_new(ALLOW_BYTES_MAX, 1);
-    size_t n;
+    size_t n = 0;
     int rc = read_small(path, text, ALLOW_BYTES_MAX, &n, 0, e);
     if (rc == 0 && (rc = keys_allow_parse(out, text, n, e)) < 0)
         err_wrap(e, "%s", path);
