@@ -270,8 +270,17 @@ static int drain(struct sampler *s, struct err *e)
     return 0;
 }
 
+/* Without this the loop would stop at the signal, and read no acknowledgement while draining. */
+static int go_on(void *arg, struct err *e)
+{
+    (void)arg;
+    (void)e;
+    return 0;
+}
+
 int sampler_run(struct sampler *s, struct err *e)
 {
+    loop_on_drain(s->loop, go_on, s);
     while (!s->stopping && !loop_draining(s->loop)) {
         if (serve(s, e) < 0)
             return -1;
