@@ -9,6 +9,7 @@
 #include "dagline/report.h"
 #include "dagline/showcase.h"
 #include "diffusion/pipeline.h"
+#include "run/prompt_set.h"
 #include "run/run_chain.h"
 #include "wire/loop.h"
 #include "wire/store_client.h"
@@ -50,6 +51,7 @@ struct local {
     struct pipeline *pipeline;
     struct transition_kernel *kernels;
     struct showcase *showcase;
+    struct prompt_set prompts; /* of the run, where the picture shows them */
 
     bool stopped;         /* the run's last update is made */
     uint64_t step;        /* newest reported */
@@ -207,6 +209,27 @@ static int wait_store(struct local *l, struct err *e)
     return 0;
 }
 
+/* The rows of the picture: the embedded world's own prompts, or the first ones of this run. */
+static int open_showcase(struct local *l, struct err *e)
+{
+    const char *rows[SHOWCASE_ROWS];
+    uint8_t *text = NULL;
+    size_t n;
+    if (!l->o->judge) {
+        if (store_client_blob_get(l->store, l->run.prompts_digest, PROMPT_SET_BYTES_MAX, &text, &n, e) < 0)
+            return -1;
+        const int rc = prompt_set_parse(&l->prompts, (const char *)text, n, e);
+        mem_free(text);
+        if (rc < 0)
+            return -1;
+        for (size_t i = 0; i < SHOWCASE_ROWS; i++)
+            rows[i] = l->prompts.item[i % l->prompts.count].text;
+    }
+    l->showcase = showcase_new(l->pipeline, l->kernels, (int)l->run.steps, l->run.guidance, l->run.seed,
+                               l->o->judge ? NULL : rows, l->o->judge);
+    return 0;
+}
+
 static int open_model(struct local *l, struct err *e)
 {
     char folder[FILE_PATH_BYTES_MAX], cache[FILE_PATH_BYTES_MAX];
@@ -217,8 +240,7 @@ static int open_model(struct local *l, struct err *e)
     l->kernels = mem_new(l->run.steps, sizeof *l->kernels);
     if (run_chain_plan(l->kernels, &l->run, pipeline_schedule(l->pipeline), e) < 0)
         return -1;
-    l->showcase = showcase_new(l->pipeline, l->kernels, (int)l->run.steps, l->run.guidance, l->run.seed, NULL, l->o->judge);
-    return 0;
+    return open_showcase(l, e);
 }
 
 static int write_progress(const struct local *l, struct err *e)
@@ -475,6 +497,7 @@ static void close_all(struct local *l)
     for (size_t i = 0; i < l->processes; i++)
         process_done(&l->process[i]);
     showcase_free(l->showcase);
+    prompt_set_done(&l->prompts);
     pipeline_close(l->pipeline);
     mem_free(l->kernels);
     run_spec_done(&l->run);
