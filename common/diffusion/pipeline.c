@@ -1,6 +1,5 @@
 #include "diffusion/pipeline.h"
 
-#include "base/file.h"
 #include "base/mem.h"
 #include "diffusion/model.h"
 #include "diffusion/step.h"
@@ -13,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define POLICY_BYTES_MAX ((size_t)32 << 30)
 #define PROMPT_BUCKETS 8192u
 #define PROMPT_NONE UINT32_MAX
 #define TRAIN_CHUNKS_EACH 2 /* chunks a worker keeps between forward and backward pass */
@@ -135,22 +133,27 @@ static int load_model(struct pipeline *p, struct err *e)
     if (m->unet.cross_attention_dim != m->text.width)
         return err_set(e, ERR_INVALID, "%s: the UNet's cross_attention_dim is %zu, the text encoder is %zu wide",
                        p->folder, m->unet.cross_attention_dim, m->text.width);
-    const size_t side = m->unet.sample_size, tokens = (size_t)tokenizer_length(m->tokenizer);
+    const size_t H = p->o.latent_height > 0 ? p->o.latent_height : m->unet.sample_size;
+    const size_t W = p->o.latent_width > 0 ? p->o.latent_width : m->unet.sample_size;
+    const size_t grain = (size_t)1 << (m->unet.levels - 1), tokens = (size_t)tokenizer_length(m->tokenizer);
+    if (H % grain != 0 || W % grain != 0)
+        return err_set(e, ERR_INVALID, "latents of %zux%zu: this UNet halves them %zu times; use multiples of %zu", H, W,
+                       m->unet.levels - 1, grain);
     if (tokens > m->text.positions)
         return err_set(e, ERR_INVALID, "%s: the tokenizer pads to %zu, the text encoder has %zu positions",
                        p->folder, tokens, m->text.positions);
     p->shape = (struct pipeline_shape){
         .latent_channels = m->unet.in_channels,
-        .latent_height = side,
-        .latent_width = side,
-        .latent_elements = side * side * m->unet.in_channels,
-        .image_height = side * vae_factor(&m->vae),
-        .image_width = side * vae_factor(&m->vae),
+        .latent_height = H,
+        .latent_width = W,
+        .latent_elements = H * W * m->unet.in_channels,
+        .image_height = H * vae_factor(&m->vae),
+        .image_width = W * vae_factor(&m->vae),
         .tokens = tokens,
         .condition_width = m->text.width,
     };
-    p->unet_shape = (struct unet_shape){.config = &m->unet, .H = side, .W = side, .L = tokens};
-    p->vae_shape = (struct vae_shape){.config = &m->vae, .H = side, .W = side};
+    p->unet_shape = (struct unet_shape){.config = &m->unet, .H = H, .W = W, .L = tokens};
+    p->vae_shape = (struct vae_shape){.config = &m->vae, .H = H, .W = W};
     p->text_shape = (struct text_shape){.config = &m->text, .L = tokens};
     /* the text encoder and the VAE are frozen here; of the UNet, what model_open left trainable */
     if (p->o.lora_rank == 0)
@@ -444,16 +447,6 @@ int pipeline_policy_set(struct pipeline *p, const void *bytes, size_t n, struct 
         rc = weights_load(params, 0, (int)params_length(params), f, (struct weights_rules){0}, NULL, e);
     safetensors_close(f);
     return rc < 0 ? err_wrap(e, "policy") : pipeline_touch(p, e);
-}
-
-int pipeline_policy_load(struct pipeline *p, const char *path, struct err *e)
-{
-    struct file_map map;
-    if (file_map_open(&map, path, POLICY_BYTES_MAX, e) < 0)
-        return -1;
-    const int rc = pipeline_policy_set(p, map.data, map.bytes, e);
-    file_map_close(&map);
-    return rc < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
 int pipeline_policy_get(const struct pipeline *p, uint8_t **bytes, size_t *n, struct err *e)

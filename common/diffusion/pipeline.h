@@ -32,6 +32,7 @@ struct pipeline_options {
     size_t chunk;    /* samples of one worker at a time; 0: chosen by the latent's size */
     bool train;      /* pipeline_train_* will be called */
     size_t lora_rank; /* 0: all weights of the UNet are the policy; else adapters on the attention projections */
+    uint32_t latent_height, latent_width; /* 0: sample_size of the UNet; else multiples of 2^(levels - 1) */
 };
 
 struct pipeline;
@@ -78,8 +79,6 @@ int pipeline_decode(struct pipeline *p, uint8_t *rgb, const real *latents, size_
 
 /* Puts the policy in place of the current one; n == 0: back to the base model. On an error the old one stays. */
 int pipeline_policy_set(struct pipeline *p, const void *bytes, size_t n, struct err *e) MUST_USE;
-/* The same from a file. */
-int pipeline_policy_load(struct pipeline *p, const char *path, struct err *e) MUST_USE;
 /* The current one as safetensors bytes (float32, mem_free). The same weights give the same bytes. */
 int pipeline_policy_get(const struct pipeline *p, uint8_t **bytes, size_t *n,
                         struct err *e) MUST_USE;

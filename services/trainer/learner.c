@@ -86,7 +86,11 @@ int learner_open(struct learner **out, const struct learner_options *o, struct e
 {
     struct learner *l = mem_new(1, sizeof *l);
     l->o = *o;
-    const struct pipeline_options po = {.threads = o->threads, .train = true, .lora_rank = o->lora_rank};
+    const struct pipeline_options po = {.threads = o->threads,
+                                        .train = true,
+                                        .lora_rank = o->lora_rank,
+                                        .latent_height = o->latent_height,
+                                        .latent_width = o->latent_width};
     if (pipeline_open(&l->pipeline, o->model_folder, &po, e) < 0)
         goto fail;
     l->o.model_folder = NULL; /* read; the caller's string may go */

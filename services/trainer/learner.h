@@ -32,6 +32,7 @@ struct learner_options {
     size_t lora_rank;
     uint64_t seed;            /* of run: noise addresses, initial flow */
     double guidance;
+    uint32_t latent_height, latent_width; /* 0: sample_size of the model */
     const struct transition_kernel *kernels; /* [steps]; borrowed, read by updates only */
     uint32_t steps;
 
