@@ -26,6 +26,8 @@ static int serve(void *arg, const char *yaml, struct err *e)
         loop_open(&loop, e) == 0 && wire_net_open(&net, &net_o, e) == 0 &&
         trainer_open(&trainer, net, loop, &o, e) == 0)
         rc = trainer_run(trainer, e);
+    else if (e->code == ERR_CLOSED)
+        rc = 0; /* asked to end before it began */
     trainer_close(trainer);
     wire_net_close(net);
     loop_close(loop);

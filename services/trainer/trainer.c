@@ -35,7 +35,7 @@ struct trainer {
     int64_t alive_ms;
     double wait_seconds, train_seconds, publish_seconds; /* of the step under way */
     struct monitor *monitor;
-    char epoch[33];             /* of the replay: another one means that Redis was emptied */
+    bool replay_away;
 };
 
 static int report_alive(struct trainer *t, struct err *e)
@@ -56,6 +56,43 @@ static int serve(void *arg, struct err *e)
     t->progress++;
     monitor_alive(t->monitor);
     return loop_poll(t->loop, 0, e) < 0 ? -1 : report_alive(t, e);
+}
+
+/* ---- while Redis is away ---- */
+
+/* Whether a call that failed for want of Redis is to be made again: after a moment, and not once we are asked to end. */
+static bool again(struct trainer *t, struct err *e)
+{
+    struct err why;
+    if (e->code != ERR_UNAVAILABLE)
+        return false;
+    if (!t->replay_away)
+        log_err("replay_away", e);
+    t->replay_away = true;
+    if (serve(t, &why) < 0 || loop_poll(t->loop, WAIT_MS, &why) < 0) {
+        *e = why;
+        return false;
+    }
+    return !loop_draining(t->loop);
+}
+
+static int open_replay(struct trainer *t, struct err *e)
+{
+    int rc;
+    do
+        rc = t->replay == NULL && replay_open(&t->replay, &t->o.replay, e) < 0 ? -1 : replay_fence(t->replay, t->token, e);
+    while (rc < 0 && again(t, e));
+    return rc < 0 && e->code == ERR_UNAVAILABLE ? err_set(e, ERR_CLOSED, "asked to end") : rc;
+}
+
+/* What the checkpoint of `step` covers may be forgotten.  Where we are asked to end meanwhile, the next start does it. */
+static int commit(struct trainer *t, uint64_t step, struct err *e)
+{
+    int rc;
+    do
+        rc = replay_commit(t->replay, step, e);
+    while (rc < 0 && again(t, e));
+    return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
 }
 
 /* ---- publishing ---- */
@@ -88,9 +125,8 @@ static int write_checkpoint(struct trainer *t, struct err *e)
     }
     if (rc == 0)
         rc = store_client_checkpoint_publish(t->store, &ck, e);
-    /* only now: what the checkpoint covers may be forgotten */
     if (rc == 0)
-        rc = replay_commit(t->replay, ck.step, e);
+        rc = commit(t, ck.step, e); /* only now that it is durable */
     for (size_t i = 0; i < LEARNER_BLOBS; i++)
         mem_free(blob[i].bytes);
     if (rc < 0)
@@ -160,10 +196,15 @@ static int wait_batch(struct trainer *t, struct trajectory **batch, struct err *
         .seed = t->run.seed,
     };
     for (;;) {
-        if (replay_batch(t->replay, &q, batch, e) == 0)
+        if (replay_batch(t->replay, &q, batch, e) == 0) {
+            t->replay_away = false;
             return 0;
+        }
         if (e->code != ERR_TIMEOUT && e->code != ERR_UNAVAILABLE)
             return err_wrap(e, "batch of step %llu", (unsigned long long)q.step);
+        if (e->code == ERR_UNAVAILABLE && !t->replay_away)
+            log_err("replay_away", e);
+        t->replay_away = e->code == ERR_UNAVAILABLE;
         if (serve(t, e) < 0 || loop_poll(t->loop, WAIT_MS, e) < 0)
             return -1;
         if (loop_draining(t->loop))
@@ -177,20 +218,22 @@ static int check_batch(const struct trainer *t, struct trajectory *const *batch,
     for (uint32_t i = 0; i < t->o.batch; i++) {
         if (memcmp(batch[i]->schedule_digest, t->chain, sizeof t->chain) != 0)
             return err_set(e, ERR_INVALID, "the replay holds a trajectory of another chain: is its Redis shared with another run?");
-        *staleness += (double)(t->policy.version - batch[i]->policy_version) / (double)t->o.batch;
+        *staleness += ((double)t->policy.version - (double)batch[i]->policy_version) / (double)t->o.batch;
     }
     return 0;
 }
 
-/* The audit of reliability: an emptied Redis is said loudly, never taken for a fresh start. */
-static int look_at_replay(struct trainer *t, struct replay_stats *stats, struct err *e)
+/* Priorities in, statistics out: neither is worth ending for when Redis is away at the end. */
+static int tell_replay(struct trainer *t, uint8_t (*ids)[TRAJECTORY_ID_BYTES], const double *delta, size_t n,
+                       struct replay_stats *stats, struct err *e)
 {
-    if (replay_stats(t->replay, stats, e) < 0)
-        return -1;
-    if (t->epoch[0] != 0 && strcmp(t->epoch, stats->epoch) != 0)
-        log_event(LOG_ERROR, "replay_lost", "epoch_before=%s epoch_now=%s", t->epoch, stats->epoch);
-    memcpy(t->epoch, stats->epoch, sizeof t->epoch);
-    return 0;
+    int rc;
+    do
+        rc = replay_prioritise(t->replay, (const uint8_t(*)[TRAJECTORY_ID_BYTES])ids, delta, n, e) < 0
+                 ? -1
+                 : replay_stats(t->replay, stats, e); /* which says loudly when Redis was emptied */
+    while (rc < 0 && again(t, e));
+    return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
 }
 
 static int one_step(struct trainer *t, struct err *e)
@@ -213,9 +256,7 @@ static int one_step(struct trainer *t, struct err *e)
     const double trained = clock_mono_s(NULL);
     for (uint32_t i = 0; i < n; i++)
         memcpy(ids[i], batch[i]->id, sizeof ids[i]);
-    if (publish_policy(t, e) < 0 ||
-        replay_prioritise(t->replay, (const uint8_t(*)[TRAJECTORY_ID_BYTES])ids, delta, n, e) < 0 ||
-        look_at_replay(t, &replay, e) < 0)
+    if (publish_policy(t, e) < 0 || tell_replay(t, ids, delta, n, &replay, e) < 0)
         goto out;
     t->wait_seconds = got - begun;
     t->train_seconds = trained - got;
@@ -268,7 +309,8 @@ static int restore(struct trainer *t, struct err *e)
         return err_wrap(e, "resuming from checkpoint %llu", (unsigned long long)ck.step);
     t->checkpoint_step = ck.step;
     log_event(LOG_INFO, "resumed", "step=%llu", (unsigned long long)ck.step);
-    return publish_policy(t, e);
+    /* it was durable, and perhaps its trainer ended before it could say so */
+    return commit(t, ck.step, e) < 0 ? -1 : publish_policy(t, e);
 }
 
 static int open_learner(struct trainer *t, struct err *e)
@@ -285,6 +327,8 @@ static int open_learner(struct trainer *t, struct err *e)
     o->seed = t->run.seed;
     o->guidance = t->run.guidance;
     o->updates_total = t->run.iterations;
+    o->latent_height = t->run.latent_height;
+    o->latent_width = t->run.latent_width;
     if (learner_open(&t->learner, o, e) < 0)
         return -1;
     o->model_folder = NULL;
@@ -308,8 +352,7 @@ int trainer_open(struct trainer **out, struct wire_net *net, struct loop *loop,
         goto fail;
     }
     t->o.replay.run_id = t->run.run_id;
-    if (open_learner(t, e) < 0 || replay_open(&t->replay, &t->o.replay, e) < 0 ||
-        replay_fence(t->replay, t->token, e) < 0 || restore(t, e) < 0)
+    if (open_learner(t, e) < 0 || open_replay(t, e) < 0 || restore(t, e) < 0)
         goto fail;
     log_event(LOG_INFO, "ready", "run=%s token=%llu step=%llu bytes_bound=%llu", t->run.run_id,
               (unsigned long long)t->token, (unsigned long long)learner_step(t->learner),

@@ -27,7 +27,7 @@ struct trainer_options {
     enum replay_selector selector;
     double priority_k;
     uint32_t checkpoint_every;     /* updates */
-    struct learner_options learner; /* model_folder, kernels, steps, seed, guidance, updates_total are filled in from the run */
+    struct learner_options learner; /* model_folder, kernels, steps, seed, guidance, latents, updates_total are filled in from the run */
 };
 
 struct trainer;
