@@ -23,6 +23,8 @@
 #define ALIVE_MS 60000 /* one step of a chain, of a large model on a slow machine, stays far below */
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 
+static const char *const outcomes[] = {"none", "stored", "duplicate", "rejected", "failed"};
+
 struct sampler {
     struct sampler_options o;
     struct loop *loop; /* borrowed */
@@ -122,12 +124,12 @@ static int on_reply(struct sampler *s, const struct message *m, struct err *e)
         if (!flight_ack(&s->flight, a.id))
             return 0;
         metrics_add(s->outcome[a.outcome], 1);
-        if (a.outcome == ACK_REJECTED || a.outcome == ACK_FAILED) {
-            char hex[2 * TRAJECTORY_ID_BYTES + 1];
-            hash_hex(hex, a.id, sizeof a.id);
+        char hex[2 * TRAJECTORY_ID_BYTES + 1];
+        hash_hex(hex, a.id, sizeof a.id);
+        log_event(LOG_DEBUG, "acknowledged", "trajectory=%s outcome=%s", hex, outcomes[a.outcome]);
+        if (a.outcome == ACK_REJECTED || a.outcome == ACK_FAILED)
             log_event(LOG_WARN, a.outcome == ACK_REJECTED ? "trajectory_rejected" : "reward_failed",
                       "trajectory=%s reason=%s", hex, a.reason);
-        }
         return 0;
     }
     return err_set(e, ERR_INVALID, "the scorer sent a %s", message_kind_name(m->kind));
@@ -259,6 +261,14 @@ static int make(struct sampler *s, size_t n, struct err *e)
     return rc;
 }
 
+/* A loop without this stops at the first signal, and no acknowledgement would be heard any more. */
+static int on_signal(void *arg, struct err *e)
+{
+    (void)arg;
+    (void)e;
+    return 0; /* sampler_run sees that the loop drains */
+}
+
 static int drain(struct sampler *s, struct err *e)
 {
     const int64_t until = clock_mono_ms(NULL) + 2 * (int64_t)s->o.resend_ms;
@@ -270,17 +280,8 @@ static int drain(struct sampler *s, struct err *e)
     return 0;
 }
 
-/* Without this the loop would stop at the signal, and read no acknowledgement while draining. */
-static int go_on(void *arg, struct err *e)
-{
-    (void)arg;
-    (void)e;
-    return 0;
-}
-
 int sampler_run(struct sampler *s, struct err *e)
 {
-    loop_on_drain(s->loop, go_on, s);
     while (!s->stopping && !loop_draining(s->loop)) {
         if (serve(s, e) < 0)
             return -1;
@@ -309,7 +310,9 @@ static int open_model(struct sampler *s, struct err *e)
         return err_wrap(e, "fetching the run");
     const int parsed = prompt_set_parse(&s->prompts, (const char *)text, n, e);
     mem_free(text);
-    const struct pipeline_options o = {.threads = s->o.threads};
+    const struct pipeline_options o = {.threads = s->o.threads,
+                                       .latent_height = s->run.latent_height,
+                                       .latent_width = s->run.latent_width};
     if (parsed < 0 || pipeline_open(&s->pipeline, folder, &o, e) < 0)
         return -1;
     s->kernels = mem_new(s->run.steps, sizeof *s->kernels);
@@ -321,7 +324,6 @@ static int open_model(struct sampler *s, struct err *e)
 
 static int open_monitor(struct sampler *s, struct err *e)
 {
-    static const char *const outcomes[] = {"none", "stored", "duplicate", "rejected", "failed"};
     if (monitor_open(&s->monitor, "sampler", s->o.listen, ALIVE_MS, e) < 0)
         return -1;
     struct metrics *m = monitor_metrics(s->monitor);
@@ -352,6 +354,7 @@ int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
         sampler_close(s);
         return -1;
     }
+    loop_on_drain(loop, on_signal, s);
     /* a sampler that joins late makes the current policy's trajectories, not the first ones */
     s->counter = s->run.lockstep ? s->newest.version * s->run.lockstep_batch : 0;
     s->credit_ms = clock_mono_ms(NULL);
