@@ -218,6 +218,12 @@ void proc_redis_say(const struct proc_redis *r, const char *command, char *out, 
     ck_assert_msg(say(r->socket, command, out, bytes), "redis does not answer %s", command);
 }
 
+bool proc_redis_answers(const struct proc_redis *r)
+{
+    char reply[64] = "";
+    return say(r->socket, "PING", reply, sizeof reply) && strcmp(reply, "+PONG") == 0;
+}
+
 void proc_redis_again(struct proc_redis *r, const char *const *extra)
 {
     const char *argv[48] = {"redis-server",
@@ -243,8 +249,7 @@ void proc_redis_again(struct proc_redis *r, const char *const *extra)
     unlink(r->socket);
     proc_start(&r->proc, argv, r->log);
     const int64_t end = now_ms() + 10000;
-    char reply[64] = "";
-    while (!say(r->socket, "PING", reply, sizeof reply) || strcmp(reply, "+PONG") != 0) {
+    while (!proc_redis_answers(r)) {
         ck_assert_msg(now_ms() < end, "redis-server does not start: see %s", r->log);
         nap();
     }

@@ -55,6 +55,8 @@ void proc_redis_start(struct proc_redis *r, const char *folder, const char *cons
 /* SIGKILL, then the same server again on the same data. */
 void proc_redis_kill(struct proc_redis *r);
 void proc_redis_again(struct proc_redis *r, const char *const *extra);
+/* Whether it answers a PING, now (false while it loads its data). */
+bool proc_redis_answers(const struct proc_redis *r);
 /* One command by redis-cli-like inline protocol, its reply's first line in out. */
 void proc_redis_say(const struct proc_redis *r, const char *command, char *out, size_t bytes);
 

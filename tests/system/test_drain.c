@@ -1,0 +1,101 @@
+/* SIGTERM: each service finishes what it has begun and ends with status 0, within DRAIN_MS; a second
+ * SIGTERM ends it at once. */
+#include "base/mem.h"
+#include "support/ring.h"
+#include "support/suite.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define START_MS 60000
+#define DRAIN_MS 20000
+#define AT_ONCE_MS 2000
+
+static void begin(struct ring *r)
+{
+    struct status s = {0};
+    ring_open(r, &(struct ring_options){.samplers = 1});
+    ring_start_all(r);
+    const int64_t end = ring_now_ms() + START_MS;
+    for (uint64_t version = 0; version < 2; status_done(&s), memset(&s, 0, sizeof s)) {
+        ring_watch(r);
+        ring_nap(10);
+        if (ring_status(r, &s))
+            version = s.policy.version;
+        ck_assert_msg(ring_now_ms() < end, "the run does not start: see %s/log", r->folder);
+    }
+}
+
+static uint64_t checkpoint_step(struct ring *r, uint64_t *policy_version)
+{
+    struct status s;
+    ck_assert(ring_status(r, &s));
+    const uint64_t step = s.checkpoint.step;
+    *policy_version = s.policy.version;
+    status_done(&s);
+    return step;
+}
+
+START_TEST(each_service_finishes_its_work_and_ends_with_0)
+{
+    static struct ring r;
+    uint64_t version;
+    begin(&r);
+    /* a sampler ends when its last trajectory is acknowledged */
+    ck_assert_int_eq(ring_end(&r, RING_SAMPLER, 0, DRAIN_MS), 0);
+    ck_assert_uint_eq(ring_log_count(&r, RING_SAMPLER, 0, "\"unacknowledged\":0"), 1);
+    /* a trainer leaves a checkpoint of its last update */
+    ck_assert_int_eq(ring_end(&r, RING_TRAINER, 0, DRAIN_MS), 0);
+    ck_assert_uint_eq(checkpoint_step(&r, &version), version);
+    ck_assert_uint_ge(version, 2);
+    ck_assert_int_eq(ring_end(&r, RING_SCORER, 0, DRAIN_MS), 0);
+    ck_assert_uint_eq(ring_log_count(&r, RING_SCORER, 0, "\"left\":0"), 1);
+    ck_assert_int_eq(ring_end(&r, RING_JUDGE, 0, DRAIN_MS), 0);
+    ck_assert_int_eq(ring_end(&r, RING_STORE, 0, DRAIN_MS), 0);
+    ring_close(&r);
+}
+END_TEST
+
+START_TEST(a_scorer_asked_to_end_answers_what_it_has_in_hand)
+{
+    static struct ring r;
+    begin(&r);
+    ck_assert_int_eq(ring_end(&r, RING_SCORER, 0, DRAIN_MS), 0);
+    ck_assert_uint_eq(ring_log_count(&r, RING_SCORER, 0, "\"left\":0"), 1);
+    ring_close(&r);
+}
+END_TEST
+
+/* What a sampler and a scorer cannot finish without their neighbours they do not finish: the second signal ends them. */
+START_TEST(a_second_signal_ends_it_at_once)
+{
+    static const enum ring_part parts[] = {RING_SAMPLER, RING_TRAINER};
+    static struct ring r;
+    begin(&r);
+    ring_end(&r, RING_SCORER, 0, DRAIN_MS);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        struct process *p = ring_process(&r, parts[i], 0);
+        const char *want = parts[i] == RING_SAMPLER ? "sampler" : "trainer";
+        if (parts[i] == RING_TRAINER) { /* it would wait for the store to take its checkpoint */
+            ring_process(&r, RING_STORE, 0)->wanted = false;
+            kill(ring_process(&r, RING_STORE, 0)->pid, SIGSTOP);
+        }
+        process_end(p);
+        const int64_t end = ring_now_ms() + START_MS;
+        while (ring_log_count(&r, parts[i], 0, "\"draining\"") == 0 && p->pid > 0) {
+            process_watch(p, ring_now_ms());
+            ring_nap(5);
+            ck_assert_msg(ring_now_ms() < end, "%s does not hear the signal: see %s/log", want, r.folder);
+        }
+        if (p->pid > 0)
+            kill(p->pid, SIGTERM);
+        const int status = ring_wait_end(&r, parts[i], 0, AT_ONCE_MS);
+        ck_assert_msg(status == 128 + SIGTERM, "%s: status %d", want, status);
+    }
+    ring_close(&r);
+}
+END_TEST
+
+SUITE("system/drain", 180, each_service_finishes_its_work_and_ends_with_0,
+      a_scorer_asked_to_end_answers_what_it_has_in_hand, a_second_signal_ends_it_at_once)

@@ -1,0 +1,55 @@
+/* Lockstep: the same seed and one sampler give the same numbers twice, over the whole ring. */
+#include "base/mem.h"
+#include "support/ring.h"
+#include "support/suite.h"
+
+#include <string.h>
+
+#define UPDATES 6
+#define RUN_MS 120000
+
+static const char *const settings[] = {"run.lockstep=yes",      "run.lockstep_batch=4",       "trainer.batch=4",
+                                       "run.iterations=6",      "trainer.psi=behaviour",      "run.forward_looking=yes",
+                                       "sampler.batch=4",       "trainer.kl_states=4",        NULL};
+
+struct outcome {
+    char digest[UPDATES + 1][16];
+    struct checkpoint_ref checkpoint;
+};
+
+static void run(struct outcome *o)
+{
+    static struct ring ring;
+    struct err e;
+    size_t n;
+    ring_open(&ring, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_start_all(&ring);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_SAMPLER, 0, RUN_MS), 0); /* the stop reaches everybody */
+    ck_assert_int_eq(ring_wait_end(&ring, RING_SCORER, 0, RUN_MS), 0);
+    memset(o, 0, sizeof *o);
+    struct ring_policy *p = ring_policies(&ring, &n);
+    ck_assert_uint_eq(n, UPDATES);
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_uint_eq(p[i].version, i + 1);
+        memcpy(o->digest[i + 1], p[i].digest, sizeof p[i].digest);
+    }
+    mem_free(p);
+    ck_assert_msg(store_client_checkpoint_get(ring.client, &o->checkpoint, &e) == 0, "%s", e.text);
+    ring_close(&ring);
+}
+
+START_TEST(the_same_seed_gives_the_same_policies_twice)
+{
+    static struct outcome a, b;
+    run(&a);
+    run(&b);
+    for (int v = 1; v <= UPDATES; v++)
+        ck_assert_msg(strcmp(a.digest[v], b.digest[v]) == 0, "policy %d is %s and %s", v, a.digest[v], b.digest[v]);
+    ck_assert_uint_eq(a.checkpoint.step, UPDATES);
+    for (uint32_t i = 0; i < a.checkpoint.blob_count; i++)
+        ck_assert_mem_eq(a.checkpoint.blobs[i].digest, b.checkpoint.blobs[i].digest, CODEC_DIGEST_BYTES);
+}
+END_TEST
+
+SUITE("system/lockstep", 300, the_same_seed_gives_the_same_policies_twice)
