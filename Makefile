@@ -26,7 +26,7 @@ endif
 
 # ---- flags ---------------------------------------------------------------------------------------
 PC := libzmq libprotobuf-c hiredis openblas libcurl jansson yaml-0.1 libpng libjpeg cairo libutf8proc \
-      libmicrohttpd libsodium libzstd
+      libmicrohttpd libsodium
 PC_CFLAGS := $(shell pkg-config --cflags $(PC) 2>/dev/null)
 PC_LIBS := $(shell pkg-config --libs $(PC) 2>/dev/null)
 DNNL := $(shell printf '\#include <dnnl.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo 1)
@@ -153,9 +153,6 @@ $(foreach s,$(BUILT),$(eval $(call SERVICE_RULES,$(s))))
 SERVICE_LIBS := $(foreach s,$(BUILT),$(BUILD)/service_$(s).a)
 
 CHECK_LIBS = $(shell pkg-config --libs check)
-$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(SERVICE_LIBS) $(LIB)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS) -o $@
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(if $(filter fuzz,$(MODE)),,$(BUILD)/obj/tests/fuzz/driver.o) $(SERVICE_LIBS) $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(FUZZ_LINK_$(MODE)) $^ $(LIBS) -o $@
@@ -200,7 +197,8 @@ fuzz: ## every parser for T=60 seconds each, from its corpus
 	$(Q)tests/fuzz/run build/fuzz/tests/fuzz $(T)
 fuzz-bins: $(call bin_of,$(FUZZ))
 bench: all $(call bin_of,$(BENCH)) ## figures, each as a percentage of the machine's own floor
-	$(Q)for b in $(call bin_of,$(BENCH)); do $$b || exit 1; done
+	$(Q)docker/packages install test run >&2
+	$(Q)tests/bench/table $(call bin_of,$(BENCH))
 pretrain: all ## train the embedded model from scratch (resumable; about an hour on 2 cores)
 	$(Q)$(BUILD)/bin/dagline pretrain $(PRETRAIN_ARGS)
 lint: all ## layers, banned functions, headers; compose.yaml against the binaries

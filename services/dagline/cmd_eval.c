@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 
-#define POLICY_BYTES_MAX ((size_t)8 << 30)
 #define STEPS_MAX 1000
 
 /* Choices of `prompts` and `variance` are in the order of use below. */
@@ -36,19 +35,6 @@ static void print_share(const char *name, const struct evaluate_share *s)
            (unsigned long long)s->n);
 }
 
-static int set_policy(struct pipeline *p, const char *path, struct err *e)
-{
-    char *bytes;
-    size_t n;
-    if (path[0] == 0)
-        return 0;
-    if (file_read_all(path, POLICY_BYTES_MAX, &bytes, &n, e) < 0)
-        return -1;
-    const int rc = pipeline_policy_set(p, bytes, n, e);
-    mem_free(bytes);
-    return rc < 0 ? err_wrap(e, "%s", path) : 0;
-}
-
 static int eval(const struct eval_params *o, struct err *e)
 {
     struct transition_kernel kernels[STEPS_MAX];
@@ -71,7 +57,7 @@ static int eval(const struct eval_params *o, struct err *e)
                                         .pictures = (size_t)o->pictures,
                                         .open_prompts = 14,
                                         .open_pictures = 32};
-    if (pipeline_open(&p, o->model, &po, e) < 0 || set_policy(p, o->policy, e) < 0 ||
+    if (pipeline_open(&p, o->model, &po, e) < 0 || (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
         schedule_plan(kernels, pipeline_schedule(p), &plan, e) < 0 || evaluate(&ev, p, &eo, NULL, NULL, e) < 0)
         goto out;
     for (int tag = 0; tag < TAG_COUNT; tag++)

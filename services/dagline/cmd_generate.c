@@ -13,7 +13,6 @@
 #include <string.h>
 
 #define COUNT_MAX 256
-#define POLICY_BYTES_MAX ((size_t)4 << 30)
 
 static const char usage[] =
     "usage: dagline generate --model DIR --prompt TEXT -o FILE.png\n"
@@ -125,21 +124,6 @@ static int parse_args(struct request *r, int argc, char **argv, struct err *e)
     return rc;
 }
 
-static int set_policy(struct pipeline *p, const char *path, struct err *e)
-{
-    char *bytes = NULL;
-    size_t n = 0;
-    if (path == NULL)
-        return 0;
-    if (file_read_all(path, POLICY_BYTES_MAX, &bytes, &n, e) < 0)
-        return -1;
-    int rc = pipeline_policy_set(p, bytes, n, e);
-    if (rc < 0)
-        rc = err_wrap(e, "%s", path);
-    mem_free(bytes);
-    return rc;
-}
-
 /* picture.png, or picture-003.png of several. */
 static int picture_path(char path[FILE_PATH_BYTES_MAX], const struct request *r, long i,
                         struct err *e)
@@ -233,7 +217,7 @@ int cmd_generate(int argc, char **argv)
     const struct pipeline_options o = {.threads = (int)r.threads};
     int rc = pipeline_open(&p, r.model, &o, &e);
     if (rc == 0)
-        rc = set_policy(p, r.policy, &e);
+        rc = r.policy == NULL ? 0 : pipeline_policy_load(p, r.policy, &e);
     if (rc == 0)
         rc = draw(&r, p, &e);
     pipeline_close(p);

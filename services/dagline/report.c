@@ -90,7 +90,7 @@ int report_write(const struct report_options *o, struct err *e)
                "- policy.safetensors: the trained weights; metrics.jsonl, tensorboard/: every update\n"
                "- draw with it:      dagline generate --model MODEL --policy %s/policy.safetensors --prompt \"two red stars\" -o x.png\n"
                "- a diffusers folder: dagline export --model MODEL --policy %s/policy.safetensors --out FOLDER\n"
-               "- go on:             dagline run --dir %s --set run.iterations=%llu\n",
+               "- go on:             dagline run --config %s/config.yaml --set run.iterations=%llu\n",
                o->dir, o->dir, o->dir, (unsigned long long)(2 * o->run->iterations));
     if (file_join(path, o->dir, "report.md", e) < 0 ||
         file_replace(path, buf_text(&out), strlen(buf_text(&out)), 0644, e) < 0)

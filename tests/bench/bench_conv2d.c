@@ -6,11 +6,10 @@
  *     bench_conv2d large    Stable Diffusion 1.5's shapes */
 #include "base/mem.h"
 #include "nn/conv2d.h"
-#include "nn/gemm.h"
+#include "support/bench.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define SECONDS_MIN 0.04
 
@@ -42,15 +41,7 @@ static const struct conv2d_shape large[] = {
     {1, 256, 256, 128, 128, 3, 1, CONV2D_PAD_SAME},
 };
 
-static const char *const pass_names[] = {"forward", "backward_data", "backward_weights"};
-
-/* The thread's own time on its core: one thread works, and others may share the machine. */
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static const char *const pass_names[] = {"y", "d_x", "d_w"};
 
 static real *numbers(size_t n)
 {
@@ -58,23 +49,6 @@ static real *numbers(size_t n)
     for (size_t i = 0; i < n; i++)
         p[i] = (real)((double)(i * 2654435761u % 1000) / 1000.0 - 0.5);
     return p;
-}
-
-static double gemm_floor(void)
-{
-    enum { M = 252, N = 256, K = 256 };
-    real *const A = numbers(M * K), *const B = numbers(K * N), *const C = numbers(M * N);
-    double best = 1e9, start = now_s();
-    do {
-        const double t = now_s();
-        gemm(false, false, M, N, K, 1, A, K, B, N, 0, C, N);
-        const double took = now_s() - t;
-        best = took < best ? took : best;
-    } while (now_s() - start < 10 * SECONDS_MIN);
-    mem_free(A);
-    mem_free(B);
-    mem_free(C);
-    return 2e-9 * M * N * K / best;
 }
 
 struct arrays {
@@ -91,18 +65,18 @@ static double seconds(const struct conv2d_plan *p, enum conv2d_pass pass, struct
     double best = 1e9;
     if (derived != NULL && work != NULL) {
         conv2d_prepare(p, derived, a.w, true);
-        const double start = now_s();
+        const double start = bench_thread_s();
         do {
-            const double t = now_s();
+            const double t = bench_thread_s();
             if (pass == CONV2D_FORWARD)
                 conv2d_forward(p, B, a.y, a.x, a.w, derived, NULL, work);
             else
                 conv2d_backward(p, B, pass == CONV2D_BACKWARD_DATA ? a.d_x : NULL, false,
                                 pass == CONV2D_BACKWARD_WEIGHTS ? a.d_w : NULL, NULL, a.d_y, a.x,
                                 a.w, derived, work);
-            const double took = now_s() - t;
+            const double took = bench_thread_s() - t;
             best = took < best ? took : best;
-        } while (now_s() - start < SECONDS_MIN);
+        } while (bench_thread_s() - start < SECONDS_MIN);
     }
     mem_free(derived);
     mem_free(work);
@@ -126,9 +100,11 @@ static int bench_shape(struct conv2d_shape s, double floor_rate)
     conv2d_plan_close(&p);
     for (int pass = 0; pass < CONV2D_PASSES; pass++) {
         const enum conv2d_algo chosen = conv2d_choose(s, (enum conv2d_pass)pass, CONV2D_FAST);
-        printf("{\"bench\":\"conv2d\",\"pass\":\"%s\",\"B\":%zu,\"H\":%zu,\"W\":%zu,\"C\":%zu,"
-               "\"O\":%zu,\"K\":%zu,\"stride\":%zu,\"chosen\":\"%s\"",
-               pass_names[pass], s.B, s.H, s.W, s.C, s.O, s.K, s.stride, conv2d_algo_name(chosen));
+        char what[96], more[160];
+        double figure = 0.0;
+        snprintf(what, sizeof what, "%zu, %zux%zu, %zu -> %zu, %zux%zu%s, %s", s.B, s.H, s.W, s.C,
+                 s.O, s.K, s.K, s.stride == 2 ? " stride 2" : "", pass_names[pass]);
+        int n = snprintf(more, sizeof more, ",\"chosen\":\"%s\"", conv2d_algo_name(chosen));
         for (int algo = CONV2D_IM2COL_BLAS; algo <= CONV2D_DNNL; algo++) {
             enum conv2d_algo algos[CONV2D_PASSES] = {CONV2D_IM2COL, CONV2D_IM2COL, CONV2D_IM2COL};
             if (!conv2d_can(s, (enum conv2d_algo)algo))
@@ -139,13 +115,19 @@ static int bench_shape(struct conv2d_shape s, double floor_rate)
                 return -1;
             }
             const double rate = gflop / seconds(&p, (enum conv2d_pass)pass, a);
-            printf(",\"%s\":%.0f", conv2d_algo_name((enum conv2d_algo)algo), rate);
+            n += snprintf(more + n, sizeof more - (size_t)n, ",\"%s\":%.0f",
+                          conv2d_algo_name((enum conv2d_algo)algo), rate);
             if (algos[pass] == chosen)
-                printf(",\"floor_percent\":%.0f", 100.0 * rate / floor_rate);
+                figure = rate;
             conv2d_plan_close(&p);
         }
-        printf("}\n");
-        fflush(stdout);
+        bench_print(&(struct bench_figure){.bench = "conv2d",
+                                           .what = what,
+                                           .figure = figure,
+                                           .unit = "GFLOP/s",
+                                           .floor = floor_rate,
+                                           .floor_name = "sgemm",
+                                           .more = more});
     }
     mem_free(a.x);
     mem_free(a.y);
@@ -161,9 +143,7 @@ int main(int argc, char **argv)
     const bool is_large = argc > 1 && strcmp(argv[1], "large") == 0;
     const struct conv2d_shape *const list = is_large ? large : small;
     const size_t count = is_large ? sizeof large / sizeof *large : sizeof small / sizeof *small;
-    const double floor_rate = gemm_floor();
-    printf("{\"bench\":\"conv2d\",\"kernel\":\"%s\",\"blas_core\":\"%s\",\"floor_gflops\":%.1f}\n",
-           gemm_kernel_name(), gemm_blas_core_name(), floor_rate);
+    const double floor_rate = bench_gemm_gflops(NULL);
     for (size_t i = 0; i < count; i++)
         if (bench_shape(list[i], floor_rate) < 0)
             return 1;

@@ -3,9 +3,9 @@
  * as a percentage of the floor, which is the best product measured in the same run. */
 #include "base/mem.h"
 #include "nn/gemm.h"
+#include "support/bench.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #define SECONDS_MIN 0.05
 #define FLOOR_SIZE 1024
@@ -19,18 +19,10 @@ static const struct {
 
 enum form { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, FORMS };
 
-static const char *const form_names[] = {"forward", "backward_data", "backward_weights"};
+static const char *const form_names[] = {"y", "d_x", "d_w"};
 
 typedef void product(bool, bool, size_t, size_t, size_t, real, const real *, size_t, const real *,
                      size_t, real, real *, size_t);
-
-/* The thread's own time on its core: one thread works, and others may share the machine. */
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* GFLOP/s of the quickest of many runs: other work on the machine can only slow one down. */
 static double rate(product *f, enum form form, size_t rows, size_t in, size_t out, const real *A,
@@ -38,10 +30,10 @@ static double rate(product *f, enum form form, size_t rows, size_t in, size_t ou
 {
     const double flop = 2.0 * (double)rows * (double)in * (double)out;
     const size_t calls = 1 + (size_t)(FLOP_PER_READING / flop);
-    const double start = now_s();
+    const double start = bench_thread_s();
     double best = 1e9;
     do {
-        const double t = now_s();
+        const double t = bench_thread_s();
         for (size_t i = 0; i < calls; i++) {
             if (form == FORWARD)
                 f(false, true, rows, out, in, 1, A, in, B, in, 0, C, out);
@@ -50,9 +42,9 @@ static double rate(product *f, enum form form, size_t rows, size_t in, size_t ou
             else
                 f(true, false, out, in, rows, 1, A, out, B, in, 0, C, in);
         }
-        const double took = (now_s() - t) / (double)calls;
+        const double took = (bench_thread_s() - t) / (double)calls;
         best = took < best ? took : best;
-    } while (now_s() - start < SECONDS_MIN);
+    } while (bench_thread_s() - start < SECONDS_MIN);
     return 1e-9 * flop / best;
 }
 
@@ -74,17 +66,31 @@ int main(void)
     const double cached = rate(gemm, BACKWARD_DATA, 252, 256, 256, A, B, C);
     double floor_rate = own > blas ? own : blas;
     floor_rate = cached > floor_rate ? cached : floor_rate;
-    printf("{\"bench\":\"gemm\",\"kernel\":\"%s\",\"blas_core\":\"%s\",\"floor_gflops\":%.1f,"
-           "\"gemm_1024\":%.1f,\"blas_1024\":%.1f}\n",
-           gemm_kernel_name(), gemm_blas_core_name(), floor_rate, own, blas);
+    char more[128];
+    snprintf(more, sizeof more, ",\"kernel\":\"%s\",\"blas\":%.1f,\"blas_core\":\"%s\"",
+             gemm_kernel_name(), blas, gemm_blas_core_name());
+    bench_print(&(struct bench_figure){.bench = "gemm",
+                                       .what = "1024 x 1024 x 1024",
+                                       .figure = own,
+                                       .unit = "GFLOP/s",
+                                       .floor = floor_rate,
+                                       .floor_name = "best product",
+                                       .more = more});
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const size_t rows = shapes[i].rows, in = shapes[i].in, out = shapes[i].out;
         for (enum form f = FORWARD; f < FORMS; f++) {
             const double r = rate(gemm, f, rows, in, out, A, B, C);
             const double b = rate(gemm_blas, f, rows, in, out, A, B, C);
-            printf("{\"bench\":\"gemm\",\"pass\":\"%s\",\"rows\":%zu,\"in\":%zu,\"out\":%zu,"
-                   "\"gflops\":%.1f,\"floor_percent\":%.0f,\"blas_gflops\":%.1f}\n",
-                   form_names[f], rows, in, out, r, 100.0 * r / floor_rate, b);
+            char what[64];
+            snprintf(what, sizeof what, "%zu rows, %zu -> %zu, %s", rows, in, out, form_names[f]);
+            snprintf(more, sizeof more, ",\"blas\":%.1f", b);
+            bench_print(&(struct bench_figure){.bench = "gemm",
+                                               .what = what,
+                                               .figure = r,
+                                               .unit = "GFLOP/s",
+                                               .floor = floor_rate,
+                                               .floor_name = "best product",
+                                               .more = more});
         }
     }
     mem_free(A);

@@ -1,6 +1,6 @@
-/* The kernels at the embedded model's shapes: one JSON line each, with the bandwidth of memcpy on
- * as many bytes, measured in the same run, as the yardstick.  usage: bench_ops [part of "kernel
- * shape"] */
+/* The other kernels at the embedded model's shapes, measured against memcpy of as many bytes as
+ * they must read and write at least; attention, which is products, against the matrix product.
+ * usage: bench_ops [part of "kernel shape"] */
 #include "base/mem.h"
 #include "nn/act.h"
 #include "nn/adamw.h"
@@ -8,52 +8,48 @@
 #include "nn/elem.h"
 #include "nn/norm.h"
 #include "nn/resample.h"
+#include "support/bench.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define REALS ((size_t)1 << 22)
 #define SECONDS_MIN 0.02
+#define SECONDS_PER_READING 2e-4
 #define REPEATS 5
 
 static const char *only;
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static double sgemm_gflops;
 
-/* Best of REPEATS means, each over at least SECONDS_MIN. */
+/* Best of REPEATS means, each over at least SECONDS_MIN; the clock, a system call, is read seldom.
+ */
 static double seconds_of(void (*body)(const void *), const void *arg)
 {
     double best = 1e30;
     body(arg);
+    const double once = bench_thread_s();
+    body(arg);
+    const size_t calls = 1 + (size_t)(SECONDS_PER_READING / (bench_thread_s() - once));
     for (int r = 0; r < REPEATS; r++) {
-        const double start = now_s();
+        const double start = bench_thread_s();
         double spent = 0.0;
-        size_t calls = 0;
-        for (; spent < SECONDS_MIN; spent = now_s() - start, calls++)
-            body(arg);
-        best = spent / (double)calls < best ? spent / (double)calls : best;
+        size_t count = 0;
+        for (; spent < SECONDS_MIN; spent = bench_thread_s() - start, count += calls)
+            for (size_t i = 0; i < calls; i++)
+                body(arg);
+        best = spent / (double)count < best ? spent / (double)count : best;
     }
     return best;
 }
 
 static real *slab[10]; /* REALS each */
 
-struct copy {
-    size_t bytes;
-};
-
 static void copy_body(const void *arg)
 {
-    const struct copy *c = arg;
-    memcpy(slab[1], slab[0], c->bytes);
+    memcpy(slab[1], slab[0], *(const size_t *)arg);
     __asm__ volatile("" ::: "memory");
 }
 
@@ -66,19 +62,20 @@ static void report(const char *name, const char *shape, void (*body)(const void 
     if (only != NULL && strstr(title, only) == NULL)
         return;
     const double t = seconds_of(body, arg);
-    const struct copy copy = {(size_t)(bytes / 2.0)};
-    const double floor_s = seconds_of(copy_body, &copy);
-    printf("{\"kernel\":\"%s\",\"shape\":\"%s\",\"us\":%.2f,\"gb_s\":%.1f,\"memcpy_gb_s\":%.1f,"
-           "\"percent_of_memcpy\":%.0f",
-           name, shape, t * 1e6, bytes / t * 1e-9, bytes / floor_s * 1e-9, 100.0 * floor_s / t);
-    if (flop > 0.0)
-        printf(",\"gflop_s\":%.1f", flop / t * 1e-9);
-    printf("}\n");
-    fflush(stdout);
+    const size_t copied = (size_t)(bytes / 2.0);
+    char more[64];
+    snprintf(more, sizeof more, ",\"us\":%.2f", t * 1e6);
+    bench_print(&(struct bench_figure){
+        .bench = "ops",
+        .what = title,
+        .figure = 1e-9 * (flop > 0.0 ? flop : bytes) / t,
+        .floor = flop > 0.0 ? sgemm_gflops : 1e-9 * bytes / seconds_of(copy_body, &copied),
+        .unit = flop > 0.0 ? "GFLOP/s" : "GB/s",
+        .floor_name = flop > 0.0 ? "sgemm" : "memcpy",
+        .more = more});
 }
 
-/* ---- norms
- * --------------------------------------------------------------------------------------- */
+/* ---- norms ---- */
 
 struct norm_case {
     struct group_norm_shape s;
@@ -128,8 +125,7 @@ static void bench_norms(void)
     }
 }
 
-/* ---- activations
- * --------------------------------------------------------------------------------- */
+/* ---- activations ---- */
 
 struct act_case {
     size_t rows, F;
@@ -177,8 +173,7 @@ static void bench_activations(void)
     }
 }
 
-/* ---- attention
- * ----------------------------------------------------------------------------------- */
+/* ---- attention ---- */
 
 static void attention_body(const void *arg)
 {
@@ -218,8 +213,7 @@ static void bench_attention(void)
     }
 }
 
-/* ---- sums, joins, resampling, the optimiser
- * ------------------------------------------------------- */
+/* ---- sums, joins, resampling, the optimiser ---- */
 
 static void add_body(const void *arg)
 {
@@ -313,6 +307,7 @@ int main(int argc, char **argv)
         for (size_t k = 0; k < REALS; k++)
             slab[i][k] = (real)((double)((k * 2654435761u) >> 8 & 0xffff) / 32768.0 - 1.0);
     }
+    sgemm_gflops = bench_gemm_gflops(NULL);
     bench_norms();
     bench_activations();
     bench_attention();
