@@ -1,5 +1,6 @@
 #include "diffusion/pipeline.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "diffusion/model.h"
 #include "diffusion/step.h"
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define POLICY_BYTES_MAX ((size_t)32 << 30)
 #define PROMPT_BUCKETS 8192u
 #define PROMPT_NONE UINT32_MAX
 #define TRAIN_CHUNKS_EACH 2 /* chunks a worker keeps between forward and backward pass */
@@ -447,6 +449,16 @@ int pipeline_policy_set(struct pipeline *p, const void *bytes, size_t n, struct 
         rc = weights_load(params, 0, (int)params_length(params), f, (struct weights_rules){0}, NULL, e);
     safetensors_close(f);
     return rc < 0 ? err_wrap(e, "policy") : pipeline_touch(p, e);
+}
+
+int pipeline_policy_load(struct pipeline *p, const char *path, struct err *e)
+{
+    struct file_map map;
+    if (file_map_open(&map, path, POLICY_BYTES_MAX, e) < 0)
+        return -1;
+    const int rc = pipeline_policy_set(p, map.data, map.bytes, e);
+    file_map_close(&map);
+    return rc < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
 int pipeline_policy_get(const struct pipeline *p, uint8_t **bytes, size_t *n, struct err *e)

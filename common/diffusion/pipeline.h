@@ -79,6 +79,8 @@ int pipeline_decode(struct pipeline *p, uint8_t *rgb, const real *latents, size_
 
 /* Puts the policy in place of the current one; n == 0: back to the base model. On an error the old one stays. */
 int pipeline_policy_set(struct pipeline *p, const void *bytes, size_t n, struct err *e) MUST_USE;
+/* The same from a file. */
+int pipeline_policy_load(struct pipeline *p, const char *path, struct err *e) MUST_USE;
 /* The current one as safetensors bytes (float32, mem_free). The same weights give the same bytes. */
 int pipeline_policy_get(const struct pipeline *p, uint8_t **bytes, size_t *n,
                         struct err *e) MUST_USE;

@@ -2,12 +2,14 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "dagline/process.h"
 #include "dagline/report.h"
 #include "dagline/showcase.h"
 #include "diffusion/pipeline.h"
+#include "run/prompt_set.h"
 #include "run/run_chain.h"
 #include "wire/loop.h"
 #include "wire/store_client.h"
@@ -27,6 +29,8 @@
 #define PROCESSES_MAX (SAMPLERS_MAX + 5)
 #define STORE_READY_MS 20000
 #define DRAIN_MS 20000
+#define HISTORY_BYTES_MAX ((size_t)1 << 30)
+#define HISTORY_LINE_BYTES_MAX 65536
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 #define QUARTERS 4
 #define REFUSALS_MAX 3 /* ends with an error, one right after the other */
@@ -47,6 +51,7 @@ struct local {
     struct pipeline *pipeline;
     struct transition_kernel *kernels;
     struct showcase *showcase;
+    struct prompt_set prompts; /* of the run, where the picture shows them */
 
     bool stopped;         /* the run's last update is made */
     uint64_t step;        /* newest reported */
@@ -204,6 +209,27 @@ static int wait_store(struct local *l, struct err *e)
     return 0;
 }
 
+/* The rows of the picture: the embedded world's own prompts, or the first ones of this run. */
+static int open_showcase(struct local *l, struct err *e)
+{
+    const char *rows[SHOWCASE_ROWS];
+    uint8_t *text = NULL;
+    size_t n;
+    if (!l->o->judge) {
+        if (store_client_blob_get(l->store, l->run.prompts_digest, PROMPT_SET_BYTES_MAX, &text, &n, e) < 0)
+            return -1;
+        const int rc = prompt_set_parse(&l->prompts, (const char *)text, n, e);
+        mem_free(text);
+        if (rc < 0)
+            return -1;
+        for (size_t i = 0; i < SHOWCASE_ROWS; i++)
+            rows[i] = l->prompts.item[i % l->prompts.count].text;
+    }
+    l->showcase = showcase_new(l->pipeline, l->kernels, (int)l->run.steps, l->run.guidance, l->run.seed,
+                               l->o->judge ? NULL : rows, l->o->judge);
+    return 0;
+}
+
 static int open_model(struct local *l, struct err *e)
 {
     char folder[FILE_PATH_BYTES_MAX], cache[FILE_PATH_BYTES_MAX];
@@ -214,8 +240,7 @@ static int open_model(struct local *l, struct err *e)
     l->kernels = mem_new(l->run.steps, sizeof *l->kernels);
     if (run_chain_plan(l->kernels, &l->run, pipeline_schedule(l->pipeline), e) < 0)
         return -1;
-    l->showcase = showcase_new(l->pipeline, l->kernels, (int)l->run.steps, l->run.guidance, l->run.seed, NULL, l->o->judge);
-    return 0;
+    return open_showcase(l, e);
 }
 
 static int write_progress(const struct local *l, struct err *e)
@@ -303,22 +328,66 @@ static int draw_column(struct local *l, const char *title, struct err *e)
     return rc;
 }
 
+/* Remembers an update for the curves and for "before -> now". */
+static void take_point(struct local *l, uint64_t step, double reward, double reward_sd, double spread, double trajectories)
+{
+    if (l->step == 0) {
+        l->reward_first = reward;
+        l->spread_first = spread;
+    }
+    l->step = step;
+    l->reward_last = reward;
+    l->spread_last = spread;
+    l->trajectories = trajectories;
+    showcase_point(l->showcase, (double)step, reward, reward_sd, spread);
+}
+
+/* The updates of an earlier life of this run, from its metrics.jsonl; a line that cannot be read is skipped. */
+static int load_history(struct local *l, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX], *text;
+    size_t n;
+    if (file_join(path, l->o->dir, "store/metrics.jsonl", e) < 0)
+        return -1;
+    if (access(path, F_OK) != 0)
+        return 0;
+    if (file_read_all(path, HISTORY_BYTES_MAX, &text, &n, e) < 0)
+        return -1;
+    for (char *line = text, *end; line < text + n; line = end + 1) {
+        struct json *record;
+        struct err bad;
+        int64_t step;
+        double reward, sd, spread, trajectories;
+        end = memchr(line, '\n', (size_t)(text + n - line));
+        if (end == NULL)
+            end = text + n;
+        if (json_parse(&record, line, (size_t)(end - line), HISTORY_LINE_BYTES_MAX, &bad) < 0)
+            continue;
+        if (json_get_int(record, "step", 1, INT64_MAX, &step, &bad) == 0 && (uint64_t)step > l->step &&
+            json_get_number(record, "reward_mean", -HUGE_VAL, HUGE_VAL, &reward, &bad) == 0 &&
+            json_get_number_or(record, "reward_sd", 0.0, HUGE_VAL, 0.0, &sd, &bad) == 0 &&
+            json_get_number_or(record, "spread", 0.0, HUGE_VAL, (double)NAN, &spread, &bad) == 0 &&
+            json_get_number_or(record, "trajectories", 0.0, HUGE_VAL, 0.0, &trajectories, &bad) == 0)
+            take_point(l, (uint64_t)step, reward, sd, spread, trajectories);
+        json_free(record);
+    }
+    mem_free(text);
+    l->first_step = l->step;
+    l->quarter = (int)(l->step * QUARTERS / (l->run.iterations > 0 ? l->run.iterations : 1));
+    return 0;
+}
+
 static int on_step(struct local *l, const struct report *r, struct err *e)
 {
     static const char *const titles[QUARTERS - 1] = {"1/4", "1/2", "3/4"};
     if (r->step <= l->step) /* a resumed trainer reports its repeated steps again */
         return 0;
-    l->step = r->step;
-    l->reward_last = metric_of(r, "reward_mean");
-    l->spread_last = metric_of(r, "spread");
-    l->trajectories = metric_of(r, "trajectories");
+    take_point(l, r->step, metric_of(r, "reward_mean"), metric_of(r, "reward_sd"), metric_of(r, "spread"),
+               metric_of(r, "trajectories"));
     if (l->first_step_s == 0.0) {
         l->first_step_s = clock_mono_s(NULL);
         l->first_step = l->step;
-        l->reward_first = l->reward_last;
-        l->spread_first = l->spread_last;
     }
-    showcase_point(l->showcase, (double)l->step, l->reward_last, metric_of(r, "reward_sd"), l->spread_last);
     progress_line(l, r);
     if (l->quarter < QUARTERS - 1 && l->step * QUARTERS >= (uint64_t)(l->quarter + 1) * l->run.iterations)
         return draw_column(l, titles[l->quarter++], e);
@@ -428,6 +497,7 @@ static void close_all(struct local *l)
     for (size_t i = 0; i < l->processes; i++)
         process_done(&l->process[i]);
     showcase_free(l->showcase);
+    prompt_set_done(&l->prompts);
     pipeline_close(l->pipeline);
     mem_free(l->kernels);
     run_spec_done(&l->run);
@@ -450,7 +520,7 @@ int local_run(const struct local_run_options *o, struct err *e)
     l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
     if (loop_open(&l->loop, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0 ||
         link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||
-        showcase_column(l->showcase, "base", &base, e) < 0 || write_progress(l, e) < 0)
+        load_history(l, e) < 0 || showcase_column(l->showcase, "base", &base, e) < 0 || write_progress(l, e) < 0)
         goto out;
     l->base_score = base;
     printf("run %s in %s\nbefore: %s/progress.png", l->run.run_id, o->dir, o->dir);

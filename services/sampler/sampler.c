@@ -261,14 +261,6 @@ static int make(struct sampler *s, size_t n, struct err *e)
     return rc;
 }
 
-/* A loop without this stops at the first signal, and no acknowledgement would be heard any more. */
-static int on_signal(void *arg, struct err *e)
-{
-    (void)arg;
-    (void)e;
-    return 0; /* sampler_run sees that the loop drains */
-}
-
 static int drain(struct sampler *s, struct err *e)
 {
     const int64_t until = clock_mono_ms(NULL) + 2 * (int64_t)s->o.resend_ms;
@@ -280,8 +272,17 @@ static int drain(struct sampler *s, struct err *e)
     return 0;
 }
 
+/* Without this the loop would stop at the signal, and read no acknowledgement while draining. */
+static int go_on(void *arg, struct err *e)
+{
+    (void)arg;
+    (void)e;
+    return 0;
+}
+
 int sampler_run(struct sampler *s, struct err *e)
 {
+    loop_on_drain(s->loop, go_on, s);
     while (!s->stopping && !loop_draining(s->loop)) {
         if (serve(s, e) < 0)
             return -1;
@@ -354,7 +355,6 @@ int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
         sampler_close(s);
         return -1;
     }
-    loop_on_drain(loop, on_signal, s);
     /* a sampler that joins late makes the current policy's trajectories, not the first ones */
     s->counter = s->run.lockstep ? s->newest.version * s->run.lockstep_batch : 0;
     s->credit_ms = clock_mono_ms(NULL);

@@ -33,7 +33,6 @@ sodium.h           common/base/hash.c common/wire/keys.c
 utf8proc.h         common/diffusion/tokenizer.c
 cblas.h            common/nn/gemm.c
 dnnl*              common/nn/conv2d_dnnl.c
-zstd.h             common/io/zstd.c
 *.pb-c.h           common/wire/codec*.c
 check.h
 '
