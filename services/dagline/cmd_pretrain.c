@@ -16,6 +16,8 @@
     P(S, integer, unet_steps, "7000", "0", "", "steps", "of UNet and text encoder")                  \
     P(S, integer, unet_batch, "64", "1", "4096", "pictures", "of one step")                          \
     P(S, real, unet_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                         \
+    P(S, real, kl_weight, "1e-6", "0", "1", "", "of the autoencoder's divergence from the standard normal")  \
+    P(S, real, snr_gamma, "0", "0", "1000", "", "loss weight min(SNR, gamma) / SNR of a noise level; 0: 1")  \
     P(S, duration, save, "60s", "1s", "1h", "", "between saves of the state")                        \
     P(S, integer, look_every, "1000", "1", "", "steps", "between evaluations with a grid")
 CONFIG_STRUCT(pretrain_params, PRETRAIN_PARAMS);
@@ -42,6 +44,8 @@ int cmd_pretrain(int argc, char **argv)
             .unet_steps = (uint64_t)p.unet_steps,
             .unet_batch = (uint32_t)p.unet_batch,
             .unet_lr = p.unet_lr,
+            .kl_weight = p.kl_weight,
+            .snr_gamma = p.snr_gamma,
             .save_seconds = (uint32_t)(p.save_ms / 1000),
             .look_every = (uint64_t)p.look_every,
         };

@@ -32,7 +32,6 @@
 #define TOKENS 32
 #define PART_MAX 32 /* samples between two sums of gradients: small enough to stay in the caches */
 #define WARMUP_STEPS 300
-#define KL_WEIGHT 1e-6
 #define EDGE_WEIGHT 4.0 /* how much more a pixel counts where its neighbours differ by the whole range */
 #define EMPTY_CAPTIONS 0.1 /* unconditional share, for guidance */
 #define AVERAGE_DECAY 0.999
@@ -98,6 +97,17 @@ static void edge_weights(real *weight, const real *image)
         }
 }
 
+/* Sample `index` of a seed: never one whose caption is held out, so that what was learnt can be told from what was
+ * memorised.  The replacement of a held-out one comes from a far part of the same sequence. */
+static void draw_pair(struct scene *scene, struct caption_spec *spec, uint64_t seed, uint64_t index)
+{
+    for (;; index += (uint64_t)1 << 40) {
+        scene_pair(scene, spec, seed, index);
+        if (!caption_held_out(spec))
+            return;
+    }
+}
+
 static void draw_pictures(void *arg, size_t worker)
 {
     const struct draw_job *job = arg;
@@ -105,7 +115,7 @@ static void draw_pictures(void *arg, size_t worker)
     for (size_t i = worker; i < job->n; i += pool_threads(job->t->pool)) {
         struct scene scene;
         struct caption_spec spec;
-        scene_pair(&scene, &spec, job->seed, job->first + i);
+        draw_pair(&scene, &spec, job->seed, job->first + i);
         world_render(rgb, &scene);
         const struct image view = {WORLD_SIDE, WORLD_SIDE, rgb};
         image_to_float(job->t->image + i * PIXELS, &view);
@@ -284,7 +294,7 @@ static int vae_part(struct pretraining *t, struct stage *s, uint64_t first, size
     if (runner_backward(t->decoder, d_recon, d_z, s->optim[0].grads, e) < 0)
         return -1;
     loss_gaussian_sample_backward(t->d_moments, t->d_z, t->moments, t->noise, rows, Z_CHANNELS, false);
-    loss_gaussian_kl(t->d_moments, t->moments, rows, Z_CHANNELS, share * KL_WEIGHT / (double)n, true);
+    loss_gaussian_kl(t->d_moments, t->moments, rows, Z_CHANNELS, share * t->o->kl_weight / (double)n, true);
     return runner_backward(t->encoder, d_moments, NULL, s->optim[0].grads, e);
 }
 
@@ -345,7 +355,7 @@ static int captions(struct pretraining *t, uint64_t first, size_t n, struct err 
         struct scene scene;
         struct caption_spec spec;
         char text[CAPTION_BYTES_MAX] = "";
-        scene_pair(&scene, &spec, t->o->seed + STREAM_UNET, first + i);
+        draw_pair(&scene, &spec, t->o->seed + STREAM_UNET, first + i);
         struct rng g = rng_stream(t->o->seed ^ (first + i), STREAM_UNET, 0);
         if (rng_uniform(&g) >= EMPTY_CAPTIONS)
             caption_write(text, &spec);
@@ -378,7 +388,14 @@ static int unet_part(struct pretraining *t, struct stage *s, uint64_t first, siz
     real *const text_out[] = {t->context}, *const unet_out[] = {t->predicted};
     if (runner_forward(t->text, text_in, text_out, n, e) < 0 || runner_forward(t->unet, unet_in, unet_out, n, e) < 0)
         return -1;
-    *loss += share * loss_mse(t->d_predicted, t->predicted, t->noise, numbers, share);
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = i * Z_NUMBERS;
+        const double abar = t->schedule.abar[(size_t)t->times[i]], snr = abar / (1.0 - abar);
+        const double weight = t->o->snr_gamma > 0.0 && snr > t->o->snr_gamma ? t->o->snr_gamma / snr : 1.0;
+        const double part = share / (double)n;
+        *loss += part * weight *
+                 loss_mse(t->d_predicted + at, t->predicted + at, t->noise + at, Z_NUMBERS, part * weight);
+    }
     const real *const d_predicted[] = {t->d_predicted}, *const d_context[] = {t->d_context};
     real *const d_inputs[] = {NULL, NULL, t->d_context};
     return runner_backward(t->unet, d_predicted, d_inputs, s->optim[0].grads, e) < 0
