@@ -32,6 +32,7 @@
 #define HISTORY_BYTES_MAX ((size_t)1 << 30)
 #define HISTORY_LINE_BYTES_MAX 65536
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
+#define SMOOTH_UPDATES 5
 #define QUARTERS 4
 #define REFUSALS_MAX 3 /* ends with an error, one right after the other */
 
@@ -53,10 +54,12 @@ struct local {
     struct showcase *showcase;
     struct prompt_set prompts; /* of the run, where the picture shows them */
 
+    uint64_t points;      /* updates known, those of earlier lives included */
     bool stopped;         /* the run's last update is made */
     uint64_t step;        /* newest reported */
     int quarter;          /* columns of the showcase drawn, without the base */
-    double reward_first, spread_first, reward_last, spread_last, base_score;
+    double reward_first, spread_first; /* means of the first SMOOTH_UPDATES updates */
+    double reward_last, spread_last;   /* and of about as many before now */
     double begun_s, first_step_s;
     uint64_t first_step;
     double trajectories;
@@ -331,13 +334,19 @@ static int draw_column(struct local *l, const char *title, struct err *e)
 /* Remembers an update for the curves and for "before -> now". */
 static void take_point(struct local *l, uint64_t step, double reward, double reward_sd, double spread, double trajectories)
 {
-    if (l->step == 0) {
-        l->reward_first = reward;
-        l->spread_first = spread;
+    /* a batch holds few prompts, and some are harder than others: say means over several updates */
+    const double share = 1.0 / (double)(++l->points < SMOOTH_UPDATES ? l->points : SMOOTH_UPDATES);
+    if (l->points == 1) {
+        l->reward_last = reward;
+        l->spread_last = spread;
+    }
+    l->reward_last += share * (reward - l->reward_last);
+    l->spread_last += share * (spread - l->spread_last);
+    if (l->points <= SMOOTH_UPDATES) {
+        l->reward_first = l->reward_last;
+        l->spread_first = l->spread_last;
     }
     l->step = step;
-    l->reward_last = reward;
-    l->spread_last = spread;
     l->trajectories = trajectories;
     showcase_point(l->showcase, (double)step, reward, reward_sd, spread);
 }
@@ -522,7 +531,6 @@ int local_run(const struct local_run_options *o, struct err *e)
         link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||
         load_history(l, e) < 0 || showcase_column(l->showcase, "base", &base, e) < 0 || write_progress(l, e) < 0)
         goto out;
-    l->base_score = base;
     printf("run %s in %s\nbefore: %s/progress.png", l->run.run_id, o->dir, o->dir);
     if (isfinite(base))
         printf(" (mean reward of its %d pictures %.2f)", SHOWCASE_ROWS, base);

@@ -76,7 +76,7 @@ int report_write(const struct report_options *o, struct err *e)
     buf_format(&out, "%llu updates, %.0f trajectories in %.0f s", (unsigned long long)o->step,
                o->step > 0 ? o->trajectories : 0.0, o->seconds);
     if (isfinite(o->reward_first))
-        buf_format(&out, "; reward of a training batch %.3f -> %.3f", o->reward_first, o->reward_last);
+        buf_format(&out, "; mean reward of training batches %.3f -> %.3f", o->reward_first, o->reward_last);
     buf_add_text(&out, ".\n\n");
     if (o->evaluate_prompts > 0 && o->policy_bytes > 0) {
         if (evaluate_both(o, &before, &after, e) < 0)
