@@ -142,7 +142,7 @@ START_TEST(a_killed_trainer_repeats_every_bit)
     static struct outcome whole[2], killed;
     static const char *const threads[] = {"trainer.threads=1", "trainer.threads=2"};
     const char *text = getenv("KILLS"), *seed = getenv("SEED");
-    const int kills = text != NULL && *text != 0 ? atoi(text) : 2;
+    const int kills = text != NULL && *text != 0 ? (int)strtol(text, NULL, 10) : 2;
     struct rng rng = rng_stream(seed != NULL ? strtoull(seed, NULL, 10) : 1, 1, 0);
     fill(&filled);
     for (int i = 0; i < 2; i++) {
