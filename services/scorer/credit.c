@@ -124,12 +124,24 @@ void credit_grant(struct credit_ledger *c, uint64_t room)
         c->turn %= c->peer_count;
 }
 
+void credit_forget(struct credit_peer *p)
+{
+    *p = (struct credit_peer){0};
+}
+
+void credit_tell_silent(struct credit_ledger *c, int64_t before_ms)
+{
+    for (size_t i = 0; i < c->peer_count; i++)
+        if (c->peers[i].id_bytes > 0 && c->peers[i].heard_ms < before_ms)
+            c->peers[i].tell = true;
+}
+
 size_t credit_expire(struct credit_ledger *c, int64_t before_ms)
 {
     size_t n = 0;
     for (size_t i = 0; i < c->peer_count; i++)
         if (c->peers[i].id_bytes > 0 && c->peers[i].heard_ms < before_ms) {
-            c->peers[i] = (struct credit_peer){0};
+            credit_forget(&c->peers[i]);
             n++;
         }
     return n;

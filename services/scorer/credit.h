@@ -60,6 +60,12 @@ void credit_release(struct credit_ledger *c, uint64_t bytes);
  * subtracted) allow over the peers, one item a turn; sets `tell` of those that got something. */
 void credit_grant(struct credit_ledger *c, uint64_t room);
 
+/* The peer is gone for good (a dead connection never comes back under its id): its credit is free. */
+void credit_forget(struct credit_peer *p);
+
+/* Sets `tell` of peers that were not heard since before_ms, so that a dead one is found out. */
+void credit_tell_silent(struct credit_ledger *c, int64_t before_ms);
+
 /* Forgets peers that were not heard since before_ms; returns how many. */
 size_t credit_expire(struct credit_ledger *c, int64_t before_ms);
 

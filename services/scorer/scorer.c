@@ -28,6 +28,7 @@
 #define REPORT_EVERY_MS 2000
 #define TICK_MS 500
 #define THUMBNAIL_SIDE 64
+#define SILENT_MS 1500 /* a sampler says hello every second */
 
 struct scorer {
     const struct scorer_settings *o;
@@ -455,6 +456,12 @@ static void send_credits(struct scorer *s)
         if (wire_send(s->inbox, &m, &gone) < 0) {
             message_free(m);
             p->tell = gone.code == ERR_FULL;
+            if (gone.code == ERR_UNAVAILABLE) {
+                log_event(LOG_INFO, "sampler_gone", "session=%llu granted=%llu got=%llu",
+                          (unsigned long long)p->session, (unsigned long long)p->items_granted,
+                          (unsigned long long)p->items_got);
+                credit_forget(p);
+            }
         }
     }
 }
@@ -533,6 +540,9 @@ static int on_tick(void *arg, struct err *e)
 {
     struct scorer *s = arg;
     (void)e;
+    /* Telling a dead sampler's socket fails at once: its credit is for the others, long before the
+     * timeout of one that is connected and says nothing. */
+    credit_tell_silent(s->credit, clock_mono_ms(NULL) - SILENT_MS);
     const size_t gone =
         credit_expire(s->credit, clock_mono_ms(NULL) - s->o->scorer.peer_timeout_ms);
     if (gone > 0)

@@ -305,5 +305,19 @@ START_TEST(while_redis_is_away_everybody_waits_and_nobody_ends)
 }
 END_TEST
 
+/* With no slack at all in the pacing, what a dead sampler was granted is all that the trainer waits for. */
+START_TEST(the_credit_of_a_dead_sampler_is_granted_to_others)
+{
+    static struct trial t;
+    open_trial(&t, (const char *const[]){"replay.ahead_max=0", NULL});
+    for (int i = 0; i < 4; i++) {
+        ring_kill(&t.ring, RING_SAMPLER, i % SAMPLERS);
+        wait_progress(&t, t.policy_version, 1, RECOVERY_MS);
+    }
+    close_trial(&t);
+}
+END_TEST
+
 SUITE("system/kills", 1800, kills_of_every_class_lose_nothing_and_train_nothing_twice,
-      an_emptied_redis_is_reported_and_the_run_goes_on, while_redis_is_away_everybody_waits_and_nobody_ends)
+      an_emptied_redis_is_reported_and_the_run_goes_on, while_redis_is_away_everybody_waits_and_nobody_ends,
+      the_credit_of_a_dead_sampler_is_granted_to_others)
