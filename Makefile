@@ -163,7 +163,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SERVICE_LIBS) $(SUPPORT) $(LIB)
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # ---- targets -------------------------------------------------------------------------------------
-.PHONY: all lib demo test check system sanitize grad fuzz fuzz-corpus bench pretrain lint fmt-check fmt install clean help packages FORCE
+.PHONY: all lib demo test check system kills sanitize grad fuzz fuzz-corpus bench pretrain lint fmt-check fmt install clean help packages FORCE
 
 all: $(BINS) ## build every binary into build/$(MODE)/bin
 lib: $(LIB)
@@ -187,6 +187,8 @@ unit: $(call bin_of,$(UNIT)) ## unit and golden tests of this MODE alone
 	$(Q)tests/run $^
 system: all $(call bin_of,$(SYSTEM)) ## real binaries and a real Redis, kills included
 	$(Q)tests/run $(call bin_of,$(SYSTEM))
+kills: all $(call bin_of,tests/system/test_kills.c tests/system/test_resume.c) ## 20 kills of each class of process under load, and of a resuming trainer
+	$(Q)for t in kills resume; do KILLS=$${KILLS:-20} OPENBLAS_NUM_THREADS=1 $(BUILD)/tests/system/test_$$t || exit 1; done
 grad: ## gradient checks in double
 	$(Q)$(MAKE) --no-print-directory MODE=grad grad-bins
 	$(Q)tests/run $(patsubst tests/%.c,build/grad/tests/%,$(GRAD))

@@ -261,10 +261,11 @@ static int make(struct sampler *s, size_t n, struct err *e)
     return rc;
 }
 
+/* Until all is acknowledged; but once the run has ended nobody takes trajectories any more. */
 static int drain(struct sampler *s, struct err *e)
 {
     const int64_t until = clock_mono_ms(NULL) + 2 * (int64_t)s->o.resend_ms;
-    while (s->flight.count > 0 && clock_mono_ms(NULL) < until)
+    while (s->flight.count > 0 && !s->stopping && clock_mono_ms(NULL) < until)
         if (serve(s, e) < 0 || loop_poll(s->loop, 50, e) < 0)
             return -1;
     log_event(LOG_INFO, "drained", "made=%.0f stored=%.0f unacknowledged=%zu", metrics_value(s->made),

@@ -146,6 +146,23 @@ static void finish_failed(struct scorer *s, size_t i)
 
 /* ---- taking trajectories ---- */
 
+/* The trainer indexes the run's kernels by step and reads latents of the run's size. */
+static int check_form(const struct run_spec *run, const struct trajectory *t, struct err *e)
+{
+    if (t->latent_height != run->latent_height || t->latent_width != run->latent_width)
+        return err_set(e, ERR_INVALID, "latents of %ux%u, this run's are %ux%u", t->latent_height,
+                       t->latent_width, run->latent_height, run->latent_width);
+    for (uint32_t i = 0; i < t->state_count; i++)
+        if (t->states[i].step > run->steps - (t->states[i].terminal ? 0 : 1))
+            return err_set(e, ERR_INVALID, "state %u is of step %u, this run's chain has %u", i,
+                           t->states[i].step, run->steps);
+    for (uint32_t i = 0; i < t->transition_count; i++)
+        if (t->transitions[i].step >= run->steps)
+            return err_set(e, ERR_INVALID, "transition %u is of step %u, this run's chain has %u",
+                           i, t->transitions[i].step, run->steps);
+    return 0;
+}
+
 /* What only this run's own sampler can have made. */
 static int check_own(const struct scorer *s, const struct message *m, const struct trajectory *t,
                      struct err *e)
@@ -161,7 +178,7 @@ static int check_own(const struct scorer *s, const struct message *m, const stru
     if (memcmp(s->chain, t->schedule_digest, sizeof s->chain) != 0)
         return err_set(e, ERR_INVALID,
                        "sampled with another chain (steps, eta, variance, guidance or model)");
-    return 0;
+    return check_form(&s->run, t, e);
 }
 
 static void take_hello(struct scorer *s, const struct message *m)

@@ -218,6 +218,9 @@ static int check_batch(const struct trainer *t, struct trajectory *const *batch,
     for (uint32_t i = 0; i < t->o.batch; i++) {
         if (memcmp(batch[i]->schedule_digest, t->chain, sizeof t->chain) != 0)
             return err_set(e, ERR_INVALID, "the replay holds a trajectory of another chain: is its Redis shared with another run?");
+        if (trajectory_latent_elements(batch[i]) * sizeof(float) != learner_latent_bytes(t->learner))
+            return err_set(e, ERR_INVALID, "the replay holds latents of %ux%ux%u, which this model does not have",
+                           batch[i]->latent_height, batch[i]->latent_width, batch[i]->latent_channels);
         *staleness += ((double)t->policy.version - (double)batch[i]->policy_version) / (double)t->o.batch;
     }
     return 0;

@@ -141,7 +141,8 @@ static void sampler_done(struct sampler *s)
 
 static struct trajectory *make(struct sampler *s, uint64_t counter)
 {
-    struct trajectory *t = trajectories_make(5, counter, NULL);
+    struct trajectory *t =
+        trajectories_make(5, counter, &(struct trajectory_shape){.latent_side = s->run.latent_height});
     trajectory_id(t->id, s->run.run_id, 5, counter);
     memcpy(t->schedule_digest, s->chain, sizeof t->schedule_digest);
     return t;
@@ -309,13 +310,26 @@ START_TEST(the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged)
     add(&s, chain);
     add(&s, id);
     add(&s, policy);
-    sampler_until(&s, n + 4);
+    /* nor what the trainer would read past the end of */
+    struct trajectory *size = trajectories_make(5, 103, &(struct trajectory_shape){.latent_side = 4});
+    trajectory_id(size->id, s.run.run_id, 5, 103);
+    memcpy(size->schedule_digest, s.chain, sizeof size->schedule_digest);
+    struct trajectory *late = make(&s, 104);
+    for (uint32_t i = 0; i < late->state_count; i++)
+        late->states[i].step += s.run.steps;
+    for (uint32_t i = 0; i < late->transition_count; i++)
+        late->transitions[i].step += s.run.steps;
+    add(&s, size);
+    add(&s, late);
+    sampler_until(&s, n + 6);
     ck_assert_int_eq(s.items[3].outcome, ACK_DUPLICATE);
-    for (size_t i = n + 1; i < n + 4; i++)
+    for (size_t i = n + 1; i < n + 6; i++)
         ck_assert_msg(s.items[i].outcome == ACK_REJECTED, "item %zu: outcome %d", i,
                       (int)s.items[i].outcome);
     ck_assert_ptr_nonnull(strstr(s.items[n + 1].reason, "chain"));
     ck_assert_ptr_nonnull(strstr(s.items[n + 3].reason, "digest"));
+    ck_assert_ptr_nonnull(strstr(s.items[n + 4].reason, "latents"));
+    ck_assert_ptr_nonnull(strstr(s.items[n + 5].reason, "step"));
 
     char path[PROC_PATH_BYTES], set[64];
     snprintf(set, sizeof set, "scorer.listen=127.0.0.1:%u", page_port);
