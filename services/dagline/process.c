@@ -16,7 +16,8 @@
 
 #define WAIT_MS 20
 
-void process_init(struct process *p, const char *name, const char *log, const char *const *arguments)
+void process_init(struct process *p, const char *name, const char *log,
+                  const char *const *arguments)
 {
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "%s", name);
@@ -72,10 +73,10 @@ int process_start(struct process *p, struct err *e)
     return 0;
 }
 
-static bool ended(struct process *p)
+static bool reaped(struct process *p, int options)
 {
     int status;
-    if (p->pid == 0 || waitpid(p->pid, &status, WNOHANG) != p->pid)
+    if (p->pid == 0 || waitpid(p->pid, &status, options) != p->pid)
         return false;
     p->pid = 0;
     p->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -84,7 +85,7 @@ static bool ended(struct process *p)
 
 bool process_watch(struct process *p, int64_t now_ms)
 {
-    const bool end = ended(p);
+    const bool end = reaped(p, WNOHANG);
     if (end) {
         p->ends_in_a_row = now_ms - p->started_ms > PROCESS_STEADY_MS ? 1 : p->ends_in_a_row + 1;
         int64_t delay = PROCESS_BACKOFF_MS_MIN;
@@ -111,11 +112,10 @@ void process_end(struct process *p)
 void process_wait_gone(struct process *p, int timeout_ms)
 {
     const int64_t until = clock_mono_ms(NULL) + timeout_ms;
-    while (p->pid > 0 && !ended(p) && clock_mono_ms(NULL) < until)
+    while (p->pid > 0 && !reaped(p, WNOHANG) && clock_mono_ms(NULL) < until)
         clock_sleep_ns(NULL, WAIT_MS * CLOCK_NS_PER_MS);
     if (p->pid > 0) {
         kill(p->pid, SIGKILL);
-        waitpid(p->pid, &p->exit_status, 0);
-        p->pid = 0;
+        reaped(p, 0);
     }
 }
