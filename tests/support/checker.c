@@ -125,8 +125,7 @@ static void forget_words(struct checker *c)
 }
 
 /* One inline command; false while Redis is away. */
-static bool ask(struct checker *c, const char *command, ...)
-    __attribute__((format(printf, 2, 3)));
+static bool ask(struct checker *c, const char *command, ...) __attribute__((format(printf, 2, 3)));
 static bool ask(struct checker *c, const char *command, ...)
 {
     char line[COMMAND_BYTES_MAX];
@@ -152,11 +151,13 @@ static uint64_t number(const struct checker *c, size_t i)
 
 /* ---- the journal ---- */
 
-void checker_open(struct checker *c, const char *socket_path, const char *run_id, const char *journal)
+void checker_open(struct checker *c, const char *socket_path, const char *run_id,
+                  const char *journal)
 {
     memset(c, 0, sizeof *c);
     c->fd = -1;
-    ck_assert_int_lt(snprintf(c->socket, sizeof c->socket, "%s", socket_path), (int)sizeof c->socket);
+    ck_assert_int_lt(snprintf(c->socket, sizeof c->socket, "%s", socket_path),
+                     (int)sizeof c->socket);
     snprintf(c->prefix, sizeof c->prefix, "dagline:{%s}:", run_id);
     c->journal = fopen(journal, "a");
     ck_assert_msg(c->journal != NULL, "%s: %s", journal, strerror(errno));
@@ -321,7 +322,8 @@ size_t checker_audit(struct checker *c, size_t batch, struct checker_found *f)
     const uint64_t inserted = number(c, 0), sampled = number(c, 1), steps = number(c, 2);
     if (inserted != f->present + f->tombstones || sampled != batch * steps) {
         f->uncounted++;
-        printf("violation: %llu admitted, %zu present, %zu used up; %llu handed out in %llu steps of %zu\n",
+        printf("violation: %llu admitted, %zu present, %zu used up; %llu handed out in %llu steps "
+               "of %zu\n",
                (unsigned long long)inserted, f->present, f->tombstones, (unsigned long long)sampled,
                (unsigned long long)steps, batch);
     }

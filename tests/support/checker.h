@@ -1,6 +1,6 @@
 /* The judge of the delivery guarantee: a journal of acknowledged trajectories kept outside the
- * system, and an audit of Redis by its own reading of the keys (common/replay/replay_keys.h is their
- * table; no code is shared with it: this file speaks RESP over the unix socket by itself).
+ * system, and an audit of Redis by its own reading of the keys (common/replay/replay_keys.h is
+ * their table; no code is shared with it: this file speaks RESP over the unix socket by itself).
  *
  * Invariants of the audit:
  *   nothing lost   every acknowledged id is present (header, meta and latents) or has a tombstone
@@ -32,7 +32,7 @@ struct checker_id {
 
 struct checker {
     char socket[108], prefix[80]; /* 108: the most that a unix address holds */
-    int fd; /* -1: not connected */
+    int fd;                       /* -1: not connected */
     FILE *journal;
     struct checker_id *acked, *trained; /* as they came */
     size_t acked_count, trained_count;
@@ -46,9 +46,9 @@ struct checker {
 };
 
 struct checker_found {
-    size_t acked;               /* distinct ids in the journal */
-    size_t present, tombstones; /* ids in Redis */
-    size_t batches, trained;    /* seen by checker_look */
+    size_t acked;                                         /* distinct ids in the journal */
+    size_t present, tombstones;                           /* ids in Redis */
+    size_t batches, trained;                              /* seen by checker_look */
     size_t lost, torn, both, doubled, uncounted, changed; /* violations, by kind */
 };
 
@@ -62,8 +62,8 @@ void checker_acked_hex(struct checker *c, const char *hex);
 /* Notes the logged batches; nothing where Redis is away just now. */
 void checker_look(struct checker *c);
 
-/* Everything at once, on a quiet ring; batch: trajectories of one update. Prints each violation (the first of a kind) and
- * returns their number.  Aborts the test where Redis does not answer. */
+/* Everything at once, on a quiet ring; batch: trajectories of one update. Prints each violation
+ * (the first of a kind) and returns their number.  Aborts the test where Redis does not answer. */
 size_t checker_audit(struct checker *c, size_t batch, struct checker_found *out);
 
 #endif

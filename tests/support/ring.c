@@ -17,20 +17,41 @@
 #define LOG_BYTES_MAX ((size_t)64 << 20)
 
 /* Small enough that a trajectory costs milliseconds; pictures of 64x64, as the judge wants them. */
-static const char *const own_settings[] = {
-    "run.steps=3",          "run.latent_height=16",      "run.latent_width=16",
-    "run.forward_looking=no", "run.iterations=1000000",  "store.listen=",
-    "judge.threads=1",      "scorer.listen=",            "reward.backoff=20ms",
-    "reward.retries=50",    "trainer.listen=",           "trainer.threads=1",
-    "trainer.batch=4",      "trainer.checkpoint_every=3", "trainer.beta_warmup=0",
-    "trainer.kl_states=0",  "trainer.flow_channels=8",   "trainer.psi=none",
-    "sampler.listen=",      "sampler.threads=1",         "sampler.batch=4",
-    "sampler.in_flight=32", "replay.items_min=4",        "replay.ahead_max=32",
-    "log.level=debug",      NULL};
+static const char *const own_settings[] = {"run.steps=3",
+                                           "run.latent_height=16",
+                                           "run.latent_width=16",
+                                           "run.forward_looking=no",
+                                           "run.iterations=1000000",
+                                           "store.listen=",
+                                           "judge.threads=1",
+                                           "scorer.listen=",
+                                           "reward.backoff=20ms",
+                                           "reward.retries=50",
+                                           "trainer.listen=",
+                                           "trainer.threads=1",
+                                           "trainer.batch=4",
+                                           "trainer.checkpoint_every=3",
+                                           "trainer.beta_warmup=0",
+                                           "trainer.kl_states=0",
+                                           "trainer.flow_channels=8",
+                                           "trainer.psi=none",
+                                           "sampler.listen=",
+                                           "sampler.threads=1",
+                                           "sampler.batch=4",
+                                           "sampler.in_flight=32",
+                                           "replay.items_min=4",
+                                           "replay.ahead_max=32",
+                                           "log.level=debug",
+                                           NULL};
 
-static const char *const names[RING_PARTS] = {"redis", "store", "judge", "scorer", "trainer", "sampler"};
-static const char *const binaries[RING_PARTS] = {
-    NULL, "dagline-store", "dagline-shapes-judge", "dagline-scorer", "dagline-trainer", "dagline-sampler"};
+static const char *const names[RING_PARTS] = {"redis",  "store",   "judge",
+                                              "scorer", "trainer", "sampler"};
+static const char *const binaries[RING_PARTS] = {NULL,
+                                                 "dagline-store",
+                                                 "dagline-shapes-judge",
+                                                 "dagline-scorer",
+                                                 "dagline-trainer",
+                                                 "dagline-sampler"};
 
 int64_t ring_now_ms(void)
 {
@@ -78,7 +99,8 @@ static void write_settings(const struct ring *r)
         const size_t section = strcspn(r->settings[i], ".");
         if (done[i])
             continue;
-        used += (size_t)snprintf(text + used, sizeof text - used, "%.*s:\n", (int)section, r->settings[i]);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%.*s:\n", (int)section,
+                                 r->settings[i]);
         for (size_t j = i; j < r->setting_count; j++) {
             const char *s = r->settings[j];
             if (strncmp(s, r->settings[i], section + 1) != 0)
@@ -101,7 +123,8 @@ static void put(struct ring *r, const char *setting)
         at++;
     ck_assert_uint_lt(at, RING_SETTINGS_MAX);
     r->setting_count += at == r->setting_count;
-    ck_assert_int_lt(snprintf(r->settings[at], sizeof *r->settings, "%s", setting), (int)sizeof *r->settings);
+    ck_assert_int_lt(snprintf(r->settings[at], sizeof *r->settings, "%s", setting),
+                     (int)sizeof *r->settings);
 }
 
 void ring_set(struct ring *r, const char *setting)
@@ -133,9 +156,22 @@ static void add_redis(struct ring *r)
     char folder[PROC_PATH_BYTES + 16], log[PROC_PATH_BYTES + 64];
     snprintf(folder, sizeof folder, "%s/replay", r->folder);
     snprintf(log, sizeof log, "%s/log/redis.log", r->folder);
-    const char *const arguments[] = {"redis-server", "--port", "0", "--unixsocket", r->redis_socket, "--dir", folder,
-                                     "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-                                     "--maxmemory-policy", "noeviction", NULL};
+    const char *const arguments[] = {"redis-server",
+                                     "--port",
+                                     "0",
+                                     "--unixsocket",
+                                     r->redis_socket,
+                                     "--dir",
+                                     folder,
+                                     "--appendonly",
+                                     "yes",
+                                     "--appendfsync",
+                                     "everysec",
+                                     "--save",
+                                     "",
+                                     "--maxmemory-policy",
+                                     "noeviction",
+                                     NULL};
     process_init(&r->process[RING_REDIS], "redis", log, arguments);
 }
 
@@ -209,7 +245,8 @@ void ring_open(struct ring *r, const struct ring_options *o)
     add_all(r);
     const struct wire_net_options net = {.party = PARTY_DAGLINE, .sender = "test"};
     ck_assert_msg(wire_net_open(&r->net, &net, &e) == 0, "%s", e.text);
-    ck_assert_msg(store_client_open(&r->client, r->net, &(struct store_client_options){.endpoint = r->store}, &e) == 0,
+    ck_assert_msg(store_client_open(&r->client, r->net,
+                                    &(struct store_client_options){.endpoint = r->store}, &e) == 0,
                   "%s", e.text);
 }
 
@@ -293,7 +330,8 @@ int ring_wait_end(struct ring *r, enum ring_part part, int index, int timeout_ms
     p->wanted = false;
     while (p->pid > 0) {
         process_watch(p, ring_now_ms());
-        ck_assert_msg(ring_now_ms() < end, "%s still runs after %d ms: see %s/log", p->name, timeout_ms, r->folder);
+        ck_assert_msg(ring_now_ms() < end, "%s still runs after %d ms: see %s/log", p->name,
+                      timeout_ms, r->folder);
         ring_nap(5);
     }
     return p->exit_status;

@@ -1,6 +1,6 @@
 /* A whole ring for tests: a private redis-server (unix socket, AOF everysec), and the real store,
- * judge, scorer, trainer and samplers, over ipc in a temp folder, on the tiny model of tests/golden.
- * What dies is started again (dagline/process.h), as `dagline run` does it.
+ * judge, scorer, trainer and samplers, over ipc in a temp folder, on the tiny model of
+ * tests/golden. What dies is started again (dagline/process.h), as `dagline run` does it.
  *
  *     ring_open(&r, &(struct ring_options){.samplers = 2});
  *     ring_start_all(&r);
@@ -38,7 +38,7 @@ enum ring_part {
 struct ring_options {
     int samplers;
     const char *const *settings; /* NULL-ended "section.key=value" over ring.c's own, or NULL */
-    const char *data;            /* NULL, or the folder of another ring whose store and replay are copied */
+    const char *data; /* NULL, or the folder of another ring whose store and replay are copied */
 };
 
 struct ring {
@@ -65,7 +65,8 @@ void ring_set(struct ring *r, const char *setting);
 struct process *ring_process(struct ring *r, enum ring_part part, int index);
 const char *ring_part_name(enum ring_part part);
 
-/* Started and kept running.  The store and Redis are waited for; ring_client opens with the store. */
+/* Started and kept running.  The store and Redis are waited for; ring_client opens with the store.
+ */
 void ring_start(struct ring *r, enum ring_part part, int index);
 void ring_start_all(struct ring *r);
 

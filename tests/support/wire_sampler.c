@@ -13,7 +13,8 @@
 #define RESEND_MS 3000
 #define STORE_MS 30000
 
-void wire_sampler_open(struct wire_sampler *s, const char *store, const char *news, const char *scorer,
+void wire_sampler_open(struct wire_sampler *s, const char *store, const char *news,
+                       const char *scorer,
                        void (*acked)(void *arg, const uint8_t id[TRAJECTORY_ID_BYTES]), void *arg)
 {
     struct err e;
@@ -22,7 +23,8 @@ void wire_sampler_open(struct wire_sampler *s, const char *store, const char *ne
     s->arg = arg;
     const struct wire_net_options net = {.party = PARTY_SAMPLER, .sender = "sampler/test"};
     const struct store_client_options so = {.endpoint = store, .timeout_ms = STORE_MS};
-    const bool ok = wire_net_open(&s->net, &net, &e) == 0 && store_client_open(&s->store, s->net, &so, &e) == 0 &&
+    const bool ok = wire_net_open(&s->net, &net, &e) == 0 &&
+                    store_client_open(&s->store, s->net, &so, &e) == 0 &&
                     store_client_run(s->store, &s->run, &e) == 0 &&
                     store_client_slot_take(s->store, &s->slot, &e) == 0 &&
                     store_client_policy(s->store, NULL, &s->policy, &e) == 0 &&
@@ -51,7 +53,8 @@ size_t wire_sampler_waiting(const struct wire_sampler *s)
     return n;
 }
 
-/* Everything of the run's form: the last step is taken by its mean, so that chain state steps - 1 is terminal. */
+/* Everything of the run's form: the last step is taken by its mean, so that chain state steps - 1
+ * is terminal. */
 static struct trajectory *make(struct wire_sampler *s)
 {
     const struct trajectory_shape shape = {
@@ -103,7 +106,8 @@ static void send_due(struct wire_sampler *s, int64_t now_ms)
         }
         const bool due = s->item[i].t != NULL &&
                          (s->item[i].sent_ms < 0 || now_ms - s->item[i].sent_ms > RESEND_MS);
-        if (!due || s->items_sent >= s->items_granted || s->bytes_sent + s->item[i].bytes > s->bytes_granted)
+        if (!due || s->items_sent >= s->items_granted ||
+            s->bytes_sent + s->item[i].bytes > s->bytes_granted)
             continue;
         struct message *m = message_new(MESSAGE_TRAJECTORY);
         ck_assert_msg(codec_put_trajectory(m, s->item[i].t, &e) == 0, "%s", e.text);

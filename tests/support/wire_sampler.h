@@ -27,8 +27,8 @@ struct wire_sampler {
     struct policy_ref policy;
     uint32_t slot;
     uint64_t counter;
-    bool stopped;  /* the run has ended */
-    bool drained;  /* makes nothing new */
+    bool stopped; /* the run has ended */
+    bool drained; /* makes nothing new */
     int64_t hello_ms;
     uint64_t session, items_granted, bytes_granted, items_sent, bytes_sent;
     size_t sessions, stored, duplicate, failed; /* answers, by outcome */
@@ -41,7 +41,8 @@ struct wire_sampler {
 };
 
 /* Endpoints as the services have them.  Waits for the store. */
-void wire_sampler_open(struct wire_sampler *s, const char *store, const char *news, const char *scorer,
+void wire_sampler_open(struct wire_sampler *s, const char *store, const char *news,
+                       const char *scorer,
                        void (*acked)(void *arg, const uint8_t id[TRAJECTORY_ID_BYTES]), void *arg);
 void wire_sampler_close(struct wire_sampler *s);
 

@@ -1,5 +1,5 @@
-/* SIGTERM: each service finishes what it has begun and ends with status 0, within DRAIN_MS; a second
- * SIGTERM ends it at once. */
+/* SIGTERM: each service finishes what it has begun and ends with status 0, within DRAIN_MS; a
+ * second SIGTERM ends it at once. */
 #include "base/mem.h"
 #include "support/ring.h"
 #include "support/suite.h"
@@ -67,7 +67,8 @@ START_TEST(a_scorer_asked_to_end_answers_what_it_has_in_hand)
 }
 END_TEST
 
-/* What a sampler and a scorer cannot finish without their neighbours they do not finish: the second signal ends them. */
+/* What a sampler and a scorer cannot finish without their neighbours they do not finish: the second
+ * signal ends them. */
 START_TEST(a_second_signal_ends_it_at_once)
 {
     static const enum ring_part parts[] = {RING_SAMPLER, RING_TRAINER};
@@ -86,7 +87,8 @@ START_TEST(a_second_signal_ends_it_at_once)
         while (ring_log_count(&r, parts[i], 0, "\"draining\"") == 0 && p->pid > 0) {
             process_watch(p, ring_now_ms());
             ring_nap(5);
-            ck_assert_msg(ring_now_ms() < end, "%s does not hear the signal: see %s/log", want, r.folder);
+            ck_assert_msg(ring_now_ms() < end, "%s does not hear the signal: see %s/log", want,
+                          r.folder);
         }
         if (p->pid > 0)
             kill(p->pid, SIGTERM);

@@ -103,26 +103,30 @@ static struct mark mark_now(struct trial *t)
                          .sessions = t->sampler.sessions};
 }
 
-/* Two more updates (one may have been under way), and more answers than were under way; from a new trainer or scorer
- * where that was killed. */
+/* Two more updates (one may have been under way), and more answers than were under way; from a new
+ * trainer or scorer where that was killed. */
 static bool gone_on(const struct trial *t, const struct mark *from, enum ring_part killed)
 {
-    return t->policy_version >= from->version + 2 && t->answers > from->answers + WIRE_SAMPLER_FLIGHT &&
+    return t->policy_version >= from->version + 2 &&
+           t->answers > from->answers + WIRE_SAMPLER_FLIGHT &&
            (killed != RING_TRAINER || t->policy_token > from->token) &&
            (killed != RING_SCORER || t->sampler.sessions > from->sessions);
 }
 
 /* Milliseconds until it has. */
-static int wait_progress(struct trial *t, const struct mark *from, enum ring_part killed, int timeout_ms)
+static int wait_progress(struct trial *t, const struct mark *from, enum ring_part killed,
+                         int timeout_ms)
 {
     const int64_t begun = ring_now_ms();
     while (!gone_on(t, from, killed)) {
         turn(t);
         ck_assert_msg(ring_now_ms() - begun < timeout_ms,
-                      "%d ms after %s: policy %llu of token %llu, was %llu of %llu; %zu answers since; %s/log",
-                      timeout_ms, killed == RING_PARTS ? "the start" : ring_part_name(killed), (unsigned long long)t->policy_version,
-                      (unsigned long long)t->policy_token, (unsigned long long)from->version,
-                      (unsigned long long)from->token, t->answers - from->answers, t->ring.folder);
+                      "%d ms after %s: policy %llu of token %llu, was %llu of %llu; %zu answers "
+                      "since; %s/log",
+                      timeout_ms, killed == RING_PARTS ? "the start" : ring_part_name(killed),
+                      (unsigned long long)t->policy_version, (unsigned long long)t->policy_token,
+                      (unsigned long long)from->version, (unsigned long long)from->token,
+                      t->answers - from->answers, t->ring.folder);
     }
     return (int)(ring_now_ms() - begun);
 }
@@ -144,12 +148,14 @@ static void load_checkpoint(struct trial *t)
     for (uint32_t i = 0; i < ck.blob_count; i++) {
         uint8_t *bytes;
         size_t n;
-        const int rc = store_client_blob_get(t->ring.client, ck.blobs[i].digest, BLOB_BYTES_MAX, &bytes, &n, &e);
+        const int rc = store_client_blob_get(t->ring.client, ck.blobs[i].digest, BLOB_BYTES_MAX,
+                                             &bytes, &n, &e);
         if (rc < 0 && e.code == ERR_NOT_FOUND) { /* a newer checkpoint replaced it meanwhile */
             load_checkpoint(t);
             return;
         }
-        ck_assert_msg(rc == 0 && n == ck.blobs[i].bytes, "checkpoint %llu: %s", (unsigned long long)ck.step, e.text);
+        ck_assert_msg(rc == 0 && n == ck.blobs[i].bytes, "checkpoint %llu: %s",
+                      (unsigned long long)ck.step, e.text);
         mem_free(bytes);
     }
 }
@@ -177,21 +183,24 @@ static void read_sampler_logs(struct trial *t)
             const char *outcome = strstr(at, "\"outcome\":\"");
             if (end == NULL || id == NULL || outcome == NULL || id > end || outcome > end)
                 continue; /* the last line of one that was killed */
-            if (strncmp(outcome + 11, "stored", 6) == 0 || strncmp(outcome + 11, "duplicate", 9) == 0)
+            if (strncmp(outcome + 11, "stored", 6) == 0 ||
+                strncmp(outcome + 11, "duplicate", 9) == 0)
                 checker_acked_hex(&t->checker, id + 14);
         }
         mem_free(log);
     }
 }
 
-/* The run is brought to its end by a last update near at hand; all services end by themselves with status 0. */
+/* The run is brought to its end by a last update near at hand; all services end by themselves with
+ * status 0. */
 static void end_run(struct trial *t)
 {
     char last[64];
     ck_assert_int_eq(ring_end(&t->ring, RING_TRAINER, 0, END_MS), 0);
     look_at_store(t);
     ck_assert_int_eq(ring_end(&t->ring, RING_STORE, 0, END_MS), 0);
-    snprintf(last, sizeof last, "run.iterations=%llu", (unsigned long long)(t->policy_version + LAST_STEPS));
+    snprintf(last, sizeof last, "run.iterations=%llu",
+             (unsigned long long)(t->policy_version + LAST_STEPS));
     ring_set(&t->ring, last);
     ring_start(&t->ring, RING_STORE, 0);
     ring_start(&t->ring, RING_TRAINER, 0);
@@ -222,7 +231,8 @@ static size_t audit_policies(struct trial *t)
             digest[p[i].version] = p[i].digest;
         else
             repeated++;
-        ck_assert_msg(strcmp(digest[p[i].version], p[i].digest) == 0, "policy %llu was %s and is %s after a resume",
+        ck_assert_msg(strcmp(digest[p[i].version], p[i].digest) == 0,
+                      "policy %llu was %s and is %s after a resume",
                       (unsigned long long)p[i].version, digest[p[i].version], p[i].digest);
     }
     mem_free(digest);
@@ -255,7 +265,8 @@ START_TEST(kills_of_every_class_lose_nothing_and_train_nothing_twice)
     int *order = mem_new((size_t)total, sizeof *order), worst[RING_PARTS] = {0};
     double sum[RING_PARTS] = {0};
     /* four made for one trained, in little room: most are evicted */
-    open_trial(&t, (const char *const[]){"replay.samples_per_insert=0.25", "replay.bytes_max=2MiB", NULL});
+    open_trial(
+        &t, (const char *const[]){"replay.samples_per_insert=0.25", "replay.bytes_max=2MiB", NULL});
     for (int i = 0; i < total; i++)
         order[i] = i % RING_PARTS;
     shuffle(&t, order, total);
@@ -263,7 +274,8 @@ START_TEST(kills_of_every_class_lose_nothing_and_train_nothing_twice)
     for (int i = 0; i < total; i++) {
         turns_for(&t, (int)rng_below(&t.rng, PAUSE_MS_MAX));
         const enum ring_part part = (enum ring_part)order[i];
-        const int ms = kill_and_wait(&t, part, part == RING_SAMPLER ? (int)rng_below(&t.rng, SAMPLERS) : 0);
+        const int ms =
+            kill_and_wait(&t, part, part == RING_SAMPLER ? (int)rng_below(&t.rng, SAMPLERS) : 0);
         worst[part] = ms > worst[part] ? ms : worst[part];
         sum[part] += ms;
         if (part == RING_STORE || part == RING_TRAINER)
@@ -275,15 +287,19 @@ START_TEST(kills_of_every_class_lose_nothing_and_train_nothing_twice)
     struct checker_found f;
     const size_t violations = checker_audit(&t.checker, BATCH, &f);
     const size_t repeated = audit_policies(&t);
-    printf("%d kills in %.0f s, seed %ld; %zu updates seen of %llu, %zu of them repeated after a kill\n", total, seconds,
-           setting("SEED", 1), f.batches, (unsigned long long)t.policy_version, repeated);
+    printf("%d kills in %.0f s, seed %ld; %zu updates seen of %llu, %zu of them repeated after a "
+           "kill\n",
+           total, seconds, setting("SEED", 1), f.batches, (unsigned long long)t.policy_version,
+           repeated);
     printf("| killed | times | goes on after, mean | worst |\n|---|---|---|---|\n");
     for (int i = 0; i < RING_PARTS; i++)
-        printf("| %s | %d | %.1f s | %.1f s |\n", ring_part_name((enum ring_part)i), kills, sum[i] / kills / 1000.0,
-               worst[i] / 1000.0);
-    printf("acknowledged %zu, at the end %zu present and %zu used up or evicted: lost %zu, torn %zu; stored twice %zu; trained twice %zu; batches changed %zu; "
+        printf("| %s | %d | %.1f s | %.1f s |\n", ring_part_name((enum ring_part)i), kills,
+               sum[i] / kills / 1000.0, worst[i] / 1000.0);
+    printf("acknowledged %zu, at the end %zu present and %zu used up or evicted: lost %zu, torn "
+           "%zu; stored twice %zu; trained twice %zu; batches changed %zu; "
            "miscounted %zu\n",
-           f.acked, f.present, f.tombstones, f.lost, f.torn, f.both, f.doubled, f.changed, f.uncounted);
+           f.acked, f.present, f.tombstones, f.lost, f.torn, f.both, f.doubled, f.changed,
+           f.uncounted);
     fflush(stdout);
     ck_assert_msg(violations == 0, "%zu violations: see above", violations);
     ck_assert_uint_ge(100 * f.batches, 95 * t.policy_version); /* the checker saw what it judges */
@@ -332,13 +348,14 @@ START_TEST(while_redis_is_away_everybody_waits_and_nobody_ends)
         wait_progress(&t, &from, RING_REDIS, RECOVERY_MS);
     }
     for (int part = RING_STORE; part < RING_PARTS; part++)
-        ck_assert_msg(ring_process(&t.ring, (enum ring_part)part, 0)->restarts == 0, "%s ended: see %s/log",
-                      ring_part_name((enum ring_part)part), t.ring.folder);
+        ck_assert_msg(ring_process(&t.ring, (enum ring_part)part, 0)->restarts == 0,
+                      "%s ended: see %s/log", ring_part_name((enum ring_part)part), t.ring.folder);
     close_trial(&t);
 }
 END_TEST
 
-/* With no slack at all in the pacing, what a dead sampler was granted is all that the trainer waits for. */
+/* With no slack at all in the pacing, what a dead sampler was granted is all that the trainer waits
+ * for. */
 START_TEST(the_credit_of_a_dead_sampler_is_granted_to_others)
 {
     static struct trial t;
@@ -350,5 +367,6 @@ START_TEST(the_credit_of_a_dead_sampler_is_granted_to_others)
 END_TEST
 
 SUITE("system/kills", 1800, kills_of_every_class_lose_nothing_and_train_nothing_twice,
-      an_emptied_redis_is_reported_and_the_run_goes_on, while_redis_is_away_everybody_waits_and_nobody_ends,
+      an_emptied_redis_is_reported_and_the_run_goes_on,
+      while_redis_is_away_everybody_waits_and_nobody_ends,
       the_credit_of_a_dead_sampler_is_granted_to_others)

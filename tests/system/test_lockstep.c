@@ -8,9 +8,10 @@
 #define UPDATES 6
 #define RUN_MS 120000
 
-static const char *const settings[] = {"run.lockstep=yes",      "run.lockstep_batch=4",       "trainer.batch=4",
-                                       "run.iterations=6",      "trainer.psi=behaviour",      "run.forward_looking=yes",
-                                       "sampler.batch=4",       "trainer.kl_states=4",        NULL};
+static const char *const settings[] = {
+    "run.lockstep=yes", "run.lockstep_batch=4",  "trainer.batch=4",
+    "run.iterations=6", "trainer.psi=behaviour", "run.forward_looking=yes",
+    "sampler.batch=4",  "trainer.kl_states=4",   NULL};
 
 struct outcome {
     char digest[UPDATES + 1][16];
@@ -25,7 +26,8 @@ static void run(struct outcome *o)
     ring_open(&ring, &(struct ring_options){.samplers = 1, .settings = settings});
     ring_start_all(&ring);
     ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
-    ck_assert_int_eq(ring_wait_end(&ring, RING_SAMPLER, 0, RUN_MS), 0); /* the stop reaches everybody */
+    ck_assert_int_eq(ring_wait_end(&ring, RING_SAMPLER, 0, RUN_MS),
+                     0); /* the stop reaches everybody */
     ck_assert_int_eq(ring_wait_end(&ring, RING_SCORER, 0, RUN_MS), 0);
     memset(o, 0, sizeof *o);
     struct ring_policy *p = ring_policies(&ring, &n);
@@ -45,10 +47,12 @@ START_TEST(the_same_seed_gives_the_same_policies_twice)
     run(&a);
     run(&b);
     for (int v = 1; v <= UPDATES; v++)
-        ck_assert_msg(strcmp(a.digest[v], b.digest[v]) == 0, "policy %d is %s and %s", v, a.digest[v], b.digest[v]);
+        ck_assert_msg(strcmp(a.digest[v], b.digest[v]) == 0, "policy %d is %s and %s", v,
+                      a.digest[v], b.digest[v]);
     ck_assert_uint_eq(a.checkpoint.step, UPDATES);
     for (uint32_t i = 0; i < a.checkpoint.blob_count; i++)
-        ck_assert_mem_eq(a.checkpoint.blobs[i].digest, b.checkpoint.blobs[i].digest, CODEC_DIGEST_BYTES);
+        ck_assert_mem_eq(a.checkpoint.blobs[i].digest, b.checkpoint.blobs[i].digest,
+                         CODEC_DIGEST_BYTES);
 }
 END_TEST
 

@@ -1,6 +1,6 @@
-/* Bitwise resume: 2N updates at once give the same policies and the same checkpoint as a trainer that
- * is killed with SIGKILL at random points (KILLS of them; 2) and goes on from its checkpoint and the
- * logged batches. And of two trainers the older one is shut out. */
+/* Bitwise resume: 2N updates at once give the same policies and the same checkpoint as a trainer
+ * that is killed with SIGKILL at random points (KILLS of them; 2) and goes on from its checkpoint
+ * and the logged batches. And of two trainers the older one is shut out. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -18,8 +18,9 @@
 #define RUN_MS 120000
 
 /* As much of everything as it takes to be a run; no pacing, no trainer. */
-static const char *const settings[] = {"run.iterations=14",           "replay.samples_per_insert=0", "trainer.batch=" BATCH,
-                                       "trainer.checkpoint_every=4",  "replay.items_min=4",          "replay.ahead_max=1000000",
+static const char *const settings[] = {"run.iterations=14",           "replay.samples_per_insert=0",
+                                       "trainer.batch=" BATCH,        "trainer.checkpoint_every=4",
+                                       "replay.items_min=4",          "replay.ahead_max=1000000",
                                        "trainer.selector=rank_delta", NULL};
 
 static uint64_t trajectories_in(const struct ring *r, const char *run_id)
@@ -48,7 +49,8 @@ static void fill(struct ring *r)
         ck_assert_msg(ring_now_ms() < end, "the replay does not fill: see %s/log", r->folder);
     }
     status_done(&s);
-    static const enum ring_part order[] = {RING_SAMPLER, RING_SCORER, RING_JUDGE, RING_STORE, RING_REDIS};
+    static const enum ring_part order[] = {RING_SAMPLER, RING_SCORER, RING_JUDGE, RING_STORE,
+                                           RING_REDIS};
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
         ck_assert_msg(ring_end(r, order[i], 0, START_MS) == 0, "%s", ring_part_name(order[i]));
 }
@@ -56,7 +58,8 @@ static void fill(struct ring *r)
 /* Redis and store on a copy of the filled ring's data. */
 static void reopen(struct ring *r, const struct ring *filled, const char *threads)
 {
-    ring_open(r, &(struct ring_options){.samplers = 0, .settings = settings, .data = filled->folder});
+    ring_open(r,
+              &(struct ring_options){.samplers = 0, .settings = settings, .data = filled->folder});
     ring_set(r, threads);
     ring_start(r, RING_REDIS, 0);
     ring_start(r, RING_STORE, 0);
@@ -78,7 +81,8 @@ static void collect(struct ring *r, struct outcome *o)
     for (size_t i = 0; i < n; i++) {
         ck_assert_uint_le(p[i].version, UPDATES);
         char *mine = o->digest[p[i].version];
-        ck_assert_msg(mine[0] == 0 || strcmp(mine, p[i].digest) == 0, "policy %llu was %s and is %s after a resume",
+        ck_assert_msg(mine[0] == 0 || strcmp(mine, p[i].digest) == 0,
+                      "policy %llu was %s and is %s after a resume",
                       (unsigned long long)p[i].version, mine, p[i].digest);
         o->repeated += mine[0] != 0;
         memcpy(mine, p[i].digest, sizeof p[i].digest);
@@ -92,11 +96,12 @@ static void collect(struct ring *r, struct outcome *o)
 static void compare(const struct outcome *a, const struct outcome *b, const char *what)
 {
     for (int v = 1; v <= UPDATES; v++)
-        ck_assert_msg(a->digest[v][0] != 0 && strcmp(a->digest[v], b->digest[v]) == 0, "%s: policy %d is %s and %s", what, v,
-                      a->digest[v], b->digest[v]);
+        ck_assert_msg(a->digest[v][0] != 0 && strcmp(a->digest[v], b->digest[v]) == 0,
+                      "%s: policy %d is %s and %s", what, v, a->digest[v], b->digest[v]);
     ck_assert_uint_eq(a->checkpoint.blob_count, b->checkpoint.blob_count);
     for (uint32_t i = 0; i < a->checkpoint.blob_count; i++)
-        ck_assert_msg(memcmp(a->checkpoint.blobs[i].digest, b->checkpoint.blobs[i].digest, CODEC_DIGEST_BYTES) == 0,
+        ck_assert_msg(memcmp(a->checkpoint.blobs[i].digest, b->checkpoint.blobs[i].digest,
+                             CODEC_DIGEST_BYTES) == 0,
                       "%s: blob %s of the checkpoint differs", what, a->checkpoint.blobs[i].name);
 }
 
@@ -153,8 +158,8 @@ START_TEST(a_killed_trainer_repeats_every_bit)
         train_with_kills(&ring, &rng, kills, &killed);
         ring_close(&ring);
         compare(&whole[i], &killed, threads[i]);
-        printf("%s: %d kills, %zu of %d updates repeated, %d policies and %u blobs the same\n", threads[i], kills,
-               killed.repeated, UPDATES, UPDATES, killed.checkpoint.blob_count);
+        printf("%s: %d kills, %zu of %d updates repeated, %d policies and %u blobs the same\n",
+               threads[i], kills, killed.repeated, UPDATES, UPDATES, killed.checkpoint.blob_count);
     }
     ring_close(&filled);
 }
@@ -190,8 +195,10 @@ START_TEST(of_two_trainers_the_older_ends_without_another_write)
     ck_assert_int_eq(second.exit_status, 0);
     process_done(&second);
 
-    /* nothing under the first token behind the second's taking it; and all in all the policies of one trainer */
-    char *text = ring_log(&ring, RING_STORE, 0), *taken = strstr(text, "\"token_taken\",\"token\":2");
+    /* nothing under the first token behind the second's taking it; and all in all the policies of
+     * one trainer */
+    char *text = ring_log(&ring, RING_STORE, 0),
+         *taken = strstr(text, "\"token_taken\",\"token\":2");
     ck_assert_ptr_nonnull(taken);
     for (char *at = taken; (at = strstr(at, "\"policy_published\"")) != NULL; at++) {
         char *line_end = strchr(at, '\n');
@@ -207,4 +214,5 @@ START_TEST(of_two_trainers_the_older_ends_without_another_write)
 }
 END_TEST
 
-SUITE("system/resume", 900, a_killed_trainer_repeats_every_bit, of_two_trainers_the_older_ends_without_another_write)
+SUITE("system/resume", 900, a_killed_trainer_repeats_every_bit,
+      of_two_trainers_the_older_ends_without_another_write)
