@@ -26,6 +26,7 @@ struct bad_http {
     atomic_int mode, percent;
     atomic_uint times, posts;
     atomic_bool stop;
+    atomic_int visits; /* connections being served */
 };
 
 struct visit {
@@ -288,6 +289,7 @@ static void *visit(void *arg)
     shutdown(v->fd, SHUT_WR);
     close(v->fd);
     free(in);
+    atomic_fetch_sub(&v->b->visits, 1);
     free(v);
     return NULL;
 }
@@ -305,8 +307,9 @@ static void *listen_on(void *arg)
         struct visit *v = malloc(sizeof *v);
         *v = (struct visit){b, fd};
         pthread_t t;
-        if (pthread_create(&t, NULL, visit, v) == 0)
-            pthread_detach(t);
+        atomic_fetch_add(&b->visits, 1);
+        ck_assert_int_eq(pthread_create(&t, NULL, visit, v), 0);
+        pthread_detach(t);
     }
     return NULL;
 }
@@ -329,12 +332,15 @@ struct bad_http *bad_http_start(enum bad_mode mode)
     return b;
 }
 
-/* The threads of open connections end with the test's process; b stays for them. */
+/* Waits for the open connections: the client closes them, or they time out. */
 void bad_http_stop(struct bad_http *b)
 {
     atomic_store(&b->stop, true);
     pthread_join(b->thread, NULL);
     close(b->listener);
+    while (atomic_load(&b->visits) > 0)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    free(b);
 }
 
 uint16_t bad_http_port(const struct bad_http *b)
