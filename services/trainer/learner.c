@@ -391,13 +391,14 @@ static int step_both(struct learner *l, struct learner_stats *stats, struct err 
     if (optim_grad_norm(&l->policy, &stats->grad_norm, e) < 0 ||
         optim_grad_norm(&l->flow, &stats->flow_grad_norm, e) < 0)
         return -1;
-    struct adamw_settings s = {.lr = l->o.lr,
+    const double share = objective_decay(l->o.lr_final, l->step, l->o.updates_total);
+    struct adamw_settings s = {.lr = l->o.lr * share,
                                .beta1 = l->o.beta1,
                                .beta2 = l->o.beta2,
                                .eps = l->o.eps,
                                .weight_decay = l->o.weight_decay};
     optim_step(&l->policy, &s, l->step + 1, adamw_clip_factor(stats->grad_norm, l->o.grad_norm_max));
-    s.lr = l->o.flow_lr;
+    s.lr = l->o.flow_lr * share;
     optim_step(&l->flow, &s, l->step + 1, adamw_clip_factor(stats->flow_grad_norm, l->o.grad_norm_max));
     return pipeline_touch(l->pipeline, e);
 }

@@ -44,6 +44,7 @@ struct learner_options {
     double proximal;          /* lambda of lambda mean (out - out_rollout)^2 */
 
     double lr, flow_lr;
+    double lr_final;          /* share of both at the last update; falls over the second half */
     double beta1, beta2, eps, weight_decay;
     double grad_norm_max;     /* of policy and flow separately; 0: off */
     uint32_t flow_levels, flow_channels[LEARNER_FLOW_LEVELS_MAX];

@@ -9,6 +9,15 @@ double objective_beta(double beta, double fraction, uint64_t step, uint64_t step
     return ramp <= 0.0 || (double)step >= ramp ? beta : beta * (double)step / ramp;
 }
 
+double objective_decay(double last, uint64_t step, uint64_t steps_total)
+{
+    const double half = 0.5 * (double)steps_total, past = (double)step - half;
+    const double most = (double)steps_total - 1.0 - half; /* steps count from 0 */
+    if (past <= 0.0 || most <= 0.0)
+        return 1.0;
+    return past >= most ? last : 1.0 + (last - 1.0) * past / most;
+}
+
 void objective_dag_db(struct objective_cotangent *out, const struct objective_transition *in, size_t n,
                       size_t count, const struct objective_settings *o)
 {

@@ -53,4 +53,8 @@ void objective_dag_db(struct objective_cotangent *out, const struct objective_tr
  * The published run starts at 0 and is full from half of the run on: fraction 0.5. */
 double objective_beta(double beta, double fraction, uint64_t step, uint64_t steps_total);
 
+/* The share of the learning rate at a step: 1 over the first half of the updates, then falling linearly to `last`
+ * at the final one. */
+double objective_decay(double last, uint64_t step, uint64_t steps_total);
+
 #endif

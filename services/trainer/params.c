@@ -40,6 +40,7 @@ int trainer_params_apply(struct trainer_options *o, const struct trainer_params 
         .proximal = p->proximal,
         .lr = p->lr,
         .flow_lr = p->flow_lr,
+        .lr_final = p->lr_final,
         .beta1 = p->beta1,
         .beta2 = p->beta2,
         .eps = p->eps,

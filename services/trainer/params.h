@@ -23,6 +23,7 @@
     P(S, integer, lora_rank, "0", "0", "1024", "", "0: all weights; else adapters on the attention projections") \
     P(S, real, lr, "6e-5", "0", "1", "1/step", "AdamW learning rate of the policy")                       \
     P(S, real, flow_lr, "2e-3", "0", "1", "1/step", "AdamW learning rate of the flow network")            \
+    P(S, real, lr_final, "0.1", "0", "1", "share", "of both at the last update; they fall over the second half") \
     P(S, real, beta1, "0.9", "0", "1", "", "AdamW")                                                       \
     P(S, real, beta2, "0.999", "0", "1", "", "AdamW")                                                     \
     P(S, real, eps, "1e-8", "1e-30", "1", "", "AdamW")                                                    \

@@ -241,9 +241,20 @@ START_TEST(beta_warms_up_linearly_and_stays)
 }
 END_TEST
 
+START_TEST(the_learning_rate_falls_over_the_second_half)
+{
+    ck_assert_double_eq(objective_decay(0.1, 0, 40), 1.0);
+    ck_assert_double_eq(objective_decay(0.1, 20, 40), 1.0);
+    ck_assert_double_eq_tol(objective_decay(0.0, 30, 40), 9.0 / 19.0, 1e-12);
+    ck_assert_double_eq(objective_decay(0.1, 39, 40), 0.1);
+    ck_assert_double_eq(objective_decay(0.1, 45, 40), 0.1); /* a run whose end was brought forward */
+    ck_assert_double_eq(objective_decay(0.1, 0, 1), 1.0);
+}
+END_TEST
+
 SUITE("trainer/objective", 30, t1_balance_holds_exactly_at_the_optimum_for_any_pair,
       t1_must_fail_with_another_variance, t1b_small_variance_leaves_the_known_bias_and_spread,
       t2_the_forward_looking_split_balances_exactly,
       t7_scaling_the_unit_multiplies_the_loss_by_its_square,
       t7_a_constant_on_every_reward_moves_only_the_flow, cotangents_are_the_derivatives_of_the_loss,
-      beta_warms_up_linearly_and_stays)
+      beta_warms_up_linearly_and_stays, the_learning_rate_falls_over_the_second_half)

@@ -66,7 +66,7 @@ static void open_fixture(struct fixture *f, double guidance, double fraction)
     pipeline_close(p);
     f->options = (struct learner_options){
         .model_folder = MODEL, .threads = 2, .seed = f->run.seed, .guidance = guidance, .kernels = f->kernels,
-        .steps = STEPS, .beta = 5.0, .updates_total = 10, .lr = 1e-4, .flow_lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999,
+        .steps = STEPS, .beta = 5.0, .updates_total = 10, .lr = 1e-4, .flow_lr = 1e-3, .lr_final = 1.0, .beta1 = 0.9, .beta2 = 0.999,
         .eps = 1e-8, .grad_norm_max = 1.0, .flow_levels = 2, .flow_channels = {8, 16}, .flow_scale = 1.0,
         .kl_states = 4};
 }
