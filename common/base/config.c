@@ -429,9 +429,11 @@ static const struct config_field *option_field(const struct config *c, const cha
     return NULL;
 }
 
-static int read_table_option(struct config *c, int argc, char *const *argv, int *i, struct command_line *line, struct err *e)
+/* arg: the option as --name or --name=value; its value is the next argument where it needs one. */
+static int read_table_option(struct config *c, const char *arg, int argc, char *const *argv, int *i,
+                             struct command_line *line, struct err *e)
 {
-    const char *arg = argv[*i], *equals = strchr(arg, '=');
+    const char *equals = strchr(arg, '=');
     char key[CONFIG_KEY_BYTES_MAX];
     bool negated = false;
     const struct config_field *f = option_field(c, arg, key, &negated);
@@ -464,7 +466,15 @@ static int read_argument(struct config *c, int argc, char *const *argv, int *i, 
                   {"--print-config", CONFIG_PRINT},
                   {"--check", CONFIG_CHECK}};
     const char *arg = argv[*i], *value;
+    char key[CONFIG_KEY_BYTES_MAX], output[CONFIG_KEY_BYTES_MAX];
+    bool negated;
     struct err missing = {0};
+    if (strncmp(arg, "--", 2) == 0 && option_field(c, arg, key, &negated) != NULL)
+        return read_table_option(c, arg, argc, argv, i, line, e);
+    if (strcmp(arg, "-o") == 0 && c->app->output != NULL) {
+        snprintf(output, sizeof output, "--%s", c->app->output);
+        return read_table_option(c, output, argc, argv, i, line, e);
+    }
     for (size_t k = 0; k < sizeof wishes / sizeof *wishes; k++)
         if (strcmp(arg, wishes[k].name) == 0) {
             if (c->wish == CONFIG_RUN || wishes[k].wish == CONFIG_HELP)
@@ -483,9 +493,7 @@ static int read_argument(struct config *c, int argc, char *const *argv, int *i, 
     }
     if (missing.code != ERR_NONE)
         return err_set(e, ERR_USAGE, "%s", missing.text);
-    if (strncmp(arg, "--", 2) == 0 && arg[2] != 0)
-        return read_table_option(c, argc, argv, i, line, e);
-    if (arg[0] == '-' && arg[1] != 0 && arg[1] != '-')
+    if (arg[0] == '-' && arg[1] != 0)
         return err_set(e, ERR_USAGE, "unknown option %.100s (see --help)", arg);
     if (c->app->arguments == NULL)
         return err_set(e, ERR_USAGE, "unexpected argument \"%.100s\" (see --help)", arg);
@@ -528,8 +536,11 @@ static int load_sources(struct config *c, const struct command_line *line, char 
         return -1;
     for (size_t i = 0; i < line->puts_count; i++) {
         const char *key = line->puts[i].key, *value = line->puts[i].value;
-        if (key == NULL ? put_assignment(c, value, e) < 0 : config_put(c, key, value, "command line", e) < 0)
-            return -1;
+        if (key == NULL ? put_assignment(c, value, e) == 0 : config_put(c, key, value, "command line", e) == 0)
+            continue;
+        if (key != NULL)
+            e->code = ERR_USAGE;
+        return -1;
     }
     return c->app->check != NULL ? c->app->check(c->app->check_arg, e) : 0;
 }

@@ -98,7 +98,8 @@ struct config_table {
     size_t count;
     size_t bytes;  /* of the section's struct */
     bool repeated; /* the binding's `out` is a struct config_copies */
-    bool options;  /* every field is also the long option --name VALUE (command lines of people) */
+    bool options;  /* every field is also the long option --name VALUE (command lines of people); it hides a
+                      general option of the same name */
 };
 
 #define CONFIG_MEMBER_integer(name) int64_t name
@@ -165,6 +166,7 @@ struct config_app {
     const char *name;           /* "dagline-trainer" */
     const char *about;          /* one line for --help */
     const char *arguments;      /* "PROMPT..." in the usage line; NULL: positional arguments are refused */
+    const char *output;         /* the field of an options table that -o VALUE sets; NULL: no -o */
     const char *const *foreign; /* NULL-ended sections of other binaries; those bound here are skipped */
     /* Rules between settings, after every load; says which setting to change.  May be NULL. */
     int (*check)(void *arg, struct err *e);

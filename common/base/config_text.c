@@ -68,19 +68,19 @@ void config_print_given(const struct config *c, struct buf *out)
     }
 }
 
-static void add_option(struct buf *out, const struct config_field *f)
+static void add_option(struct buf *out, const struct config_field *f, const char *output)
 {
-    buf_add_text(out, "  --");
+    buf_add_text(out, output != NULL && strcmp(f->name, output) == 0 ? "  -o, --" : "  --");
     for (const char *p = f->name; *p != 0; p++)
         buf_add_byte(out, *p == '_' ? '-' : *p);
     if (f->kind != CONFIG_flag)
         buf_add_text(out, " VALUE");
 }
 
-static void help_field(const struct section *s, const struct config_field *f, struct buf *out)
+static void help_field(const struct section *s, const struct config_field *f, const char *output, struct buf *out)
 {
     if (s->table->options)
-        add_option(out, f);
+        add_option(out, f, output);
     else
         buf_format(out, "  %s%s.%s", s->table->section, s->table->repeated ? ".NAME" : "", f->name);
     buf_add_text(out, " (");
@@ -106,6 +106,6 @@ void config_help(const struct config *c, struct buf *out)
         const struct section *s = &c->sections[i];
         buf_format(out, "\n%s: %s\n", s->table->section, s->table->help);
         for (size_t k = 0; k < s->table->count; k++)
-            help_field(s, &s->table->fields[k], out);
+            help_field(s, &s->table->fields[k], app->output, out);
     }
 }

@@ -4,12 +4,11 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "dagline/command.h"
 #include "diffusion/lora.h"
 #include "diffusion/unet.h"
 #include "nn/runner.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,21 +17,23 @@
 #define REPEATS_MAX 1000
 #define LORA_RANK 4 /* as the PyTorch script that this is held against */
 
-static const char usage[] =
-    "usage: dagline bench unet --config FILE [--batch B] [--latent N] [--tokens L] [--threads K]\n"
-    "                          [--repeats R] [--chunk C] [--reference] [--only forward|full|lora]\n"
-    "  --config FILE  unet/config.json of a model folder; weights are drawn at random\n"
-    "  --batch B      samples (default 32)        --latent N   height and width (default 16)\n"
-    "  --tokens L     of the condition (32)       --threads K  workers (1)\n"
-    "  --repeats R    timed passes (5)            --chunk C    samples a worker runs at once\n"
-    "  --reference    BLAS and im2col instead of the fast kernels\n"
-    "Prints one JSON line: seconds, minimum and median.\n";
+#define BENCH_PARAMS(P, S)                                                                                   \
+    P(S, text, config, "", "", "1000", "", "unet/config.json of a model folder; weights are drawn at random") \
+    P(S, integer, batch, "32", "1", "4096", "samples", "of a pass")                                            \
+    P(S, integer, latent, "16", "1", "512", "", "height and width")                                            \
+    P(S, integer, tokens, "32", "1", "1024", "", "of the condition")                                           \
+    P(S, integer, threads, "1", "1", "256", "", "workers")                                                     \
+    P(S, integer, repeats, "5", "1", "1000", "passes", "that are timed")                                       \
+    P(S, integer, chunk, "0", "0", "4096", "samples", "a worker runs at once; 0: as the engine chooses")       \
+    P(S, flag, reference, "no", "", "", "", "BLAS and im2col instead of the fast kernels")                     \
+    P(S, choice, only, "all", "all|forward|full|lora", "", "", "which passes")
+CONFIG_STRUCT(bench_params, BENCH_PARAMS);
+CONFIG_TABLE_OPTIONS(bench_table, "bench", "the UNet to time", bench_params, BENCH_PARAMS);
+enum only { ONLY_ALL, ONLY_FORWARD, ONLY_FULL, ONLY_LORA };
 
 struct bench {
-    const char *config;
-    size_t batch, latent, tokens, threads, repeats, chunk;
-    bool reference;
-    const char *only;
+    const struct bench_params *o;
+    size_t batch, latent, tokens, repeats;
     struct unet_config unet;
     struct unet_shape shape;
     struct pool *pool;
@@ -44,67 +45,6 @@ struct bench {
     size_t turn;
 };
 
-static int parse_size(size_t *out, const char *name, const char *text, size_t max, struct err *e)
-{
-    char *end;
-    errno = 0;
-    const unsigned long long v = strtoull(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || v < 1 || v > max || text[0] == '-')
-        return err_set(e, ERR_USAGE, "--%s is '%s'; give a whole number from 1 to %zu", name, text,
-                       max);
-    *out = (size_t)v;
-    return 0;
-}
-
-static int parse_args(struct bench *b, int argc, char **argv, struct err *e)
-{
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},  {"batch", required_argument, NULL, 'b'},
-        {"latent", required_argument, NULL, 'n'},  {"tokens", required_argument, NULL, 'l'},
-        {"threads", required_argument, NULL, 't'}, {"repeats", required_argument, NULL, 'r'},
-        {"chunk", required_argument, NULL, 'k'},   {"reference", no_argument, NULL, 'f'},
-        {"only", required_argument, NULL, 'o'},    {NULL, 0, NULL, 0}};
-    int rc = 0;
-    optind = 1;
-    opterr = 0;
-    for (int o; rc == 0 && (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
-        switch (o) {
-        case 'c':
-            b->config = optarg;
-            break;
-        case 'b':
-            rc = parse_size(&b->batch, "batch", optarg, 4096, e);
-            break;
-        case 'n':
-            rc = parse_size(&b->latent, "latent", optarg, 512, e);
-            break;
-        case 'l':
-            rc = parse_size(&b->tokens, "tokens", optarg, 1024, e);
-            break;
-        case 't':
-            rc = parse_size(&b->threads, "threads", optarg, POOL_THREADS_MAX, e);
-            break;
-        case 'r':
-            rc = parse_size(&b->repeats, "repeats", optarg, REPEATS_MAX, e);
-            break;
-        case 'k':
-            rc = parse_size(&b->chunk, "chunk", optarg, 4096, e);
-            break;
-        case 'f':
-            b->reference = true;
-            break;
-        case 'o':
-            b->only = optarg;
-            break;
-        default:
-            rc = err_set(e, ERR_USAGE, "unknown or incomplete option '%s'", argv[optind - 1]);
-        }
-    if (rc == 0 && (optind != argc || b->config == NULL))
-        rc = err_set(e, ERR_USAGE, b->config == NULL ? "--config is missing" : "unexpected '%s'",
-                     optind < argc ? argv[optind] : "");
-    return rc;
-}
-
 static void fill(real *v, size_t n, uint32_t step)
 {
     const struct rng g = rng_stream(0, 0, step);
@@ -115,16 +55,16 @@ static void fill(real *v, size_t n, uint32_t step)
 static int open_bench(struct bench *b, struct err *e)
 {
     struct json *j = NULL;
-    if (json_read_file(&j, b->config, CONFIG_BYTES_MAX, e) < 0)
+    if (json_read_file(&j, b->o->config, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     const int rc = unet_config_parse(&b->unet, j, e);
     json_free(j);
     if (rc < 0)
-        return err_wrap(e, "%s", b->config);
+        return err_wrap(e, "%s", b->o->config);
     b->shape = (struct unet_shape){&b->unet, b->latent, b->latent, b->tokens, 0};
     b->params = params_new();
     unet_declare(b->params, &b->unet, (struct graph_adapter){0});
-    if (params_seal(b->params, e) < 0 || pool_new(&b->pool, b->threads, e) < 0)
+    if (params_seal(b->params, e) < 0 || pool_new(&b->pool, (size_t)b->o->threads, e) < 0)
         return -1;
     params_init(b->params, 0, 0);
     b->count_x = b->batch * b->latent * b->latent * b->unet.in_channels;
@@ -164,8 +104,8 @@ static struct runner *new_runner(const struct bench *b, struct graph_adapter ada
                                               .params = b->params,
                                               .build = unet_build,
                                               .arg = &b->shape,
-                                              .chunk = b->chunk,
-                                              .reference = b->reference,
+                                              .chunk = (size_t)b->o->chunk,
+                                              .reference = b->o->reference,
                                               .adapter = adapter});
 }
 
@@ -215,9 +155,9 @@ static int timed(struct bench *b, const char *name, struct graph_adapter adapter
     return rc;
 }
 
-static bool asked(const struct bench *b, const char *name)
+static bool asked(const struct bench *b, enum only pass)
 {
-    return b->only == NULL || strcmp(b->only, name) == 0;
+    return b->o->only == ONLY_ALL || b->o->only == (int)pass;
 }
 
 static int bench_lora(struct bench *b, struct err *e)
@@ -237,36 +177,48 @@ static int bench_unet(struct bench *b, struct err *e)
 {
     if (open_bench(b, e) < 0)
         return -1;
-    printf("{\"params\": %zu, \"batch\": %zu, \"latent\": %zu, \"threads\": %zu",
-           params_count(b->params, false), b->batch, b->latent, b->threads);
-    if ((asked(b, "forward") &&
-         timed(b, "forward", (struct graph_adapter){0}, pass_forward, e) < 0) ||
-        (asked(b, "full") && timed(b, "full", (struct graph_adapter){0}, pass_train, e) < 0) ||
-        (asked(b, "lora") && bench_lora(b, e) < 0))
+    printf("{\"params\": %zu, \"batch\": %zu, \"latent\": %zu, \"threads\": %zu", params_count(b->params, false), b->batch,
+           b->latent, (size_t)b->o->threads);
+    if ((asked(b, ONLY_FORWARD) && timed(b, "forward", (struct graph_adapter){0}, pass_forward, e) < 0) ||
+        (asked(b, ONLY_FULL) && timed(b, "full", (struct graph_adapter){0}, pass_train, e) < 0) ||
+        (asked(b, ONLY_LORA) && bench_lora(b, e) < 0)) {
+        printf("\n");
         return -1;
+    }
     printf("}\n");
     return 0;
 }
 
+static int bench(const void *params, const char *const *arguments, size_t count, struct err *e)
+{
+    const struct bench_params *o = params;
+    struct bench b = {.o = o,
+                      .batch = (size_t)o->batch,
+                      .latent = (size_t)o->latent,
+                      .tokens = (size_t)o->tokens,
+                      .repeats = (size_t)o->repeats};
+    (void)count;
+    if (strcmp(arguments[0], "unet") != 0)
+        return err_set(e, ERR_USAGE, "'%.100s' cannot be timed; what can is: unet", arguments[0]);
+    if (o->config[0] == 0)
+        return err_set(e, ERR_USAGE, "--config unet/config.json is needed");
+    const int rc = bench_unet(&b, e);
+    close_bench(&b);
+    return rc;
+}
+
 int cmd_bench(int argc, char **argv)
 {
-    struct bench b = {.batch = 32, .latent = 16, .tokens = 32, .threads = 1, .repeats = 5};
-    struct err e;
-    if (argc >= 2 && strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
-        return 0;
-    }
-    if (argc < 2 || strcmp(argv[1], "unet") != 0) {
-        fputs(usage, stderr);
-        return 2;
-    }
-    if (parse_args(&b, argc - 1, argv + 1, &e) < 0) {
-        fprintf(stderr, "dagline bench: %s\n%s", e.text, usage);
-        return 2;
-    }
-    const int rc = bench_unet(&b, &e);
-    close_bench(&b);
-    if (rc < 0)
-        fprintf(stderr, "\ndagline bench: %s\n", e.text);
-    return rc < 0 ? 1 : 0;
+    struct bench_params p;
+    const struct command command = {
+        .name = "dagline bench",
+        .about = "times a network on this machine; one JSON line of seconds, minimum and median",
+        .arguments = "unet",
+        .arguments_min = 1,
+        .arguments_max = 1,
+        .table = &bench_table,
+        .params = &p,
+        .work = bench,
+    };
+    return command_main(&command, argc, argv);
 }

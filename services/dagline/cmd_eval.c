@@ -1,8 +1,8 @@
 #include "dagline/cmd_eval.h"
 
-#include "base/config.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "dagline/command.h"
 #include "dagline/evaluate.h"
 #include "dagline/grid.h"
 #include "dagline/round_trip.h"
@@ -11,7 +11,6 @@
 
 #define STEPS_MAX 1000
 
-/* Choices of `prompts` and `variance` are in the order of use below. */
 #define EVAL_PARAMS(P, S)                                                                              \
     P(S, text, model, "models/shapes", "", "1000", "", "model folder")                                 \
     P(S, text, policy, "", "", "1000", "", "trained weights (safetensors); empty: the model as it is") \
@@ -35,12 +34,14 @@ static void print_share(const char *name, const struct evaluate_share *s)
            (unsigned long long)s->n);
 }
 
-static int eval(const struct eval_params *o, struct err *e)
+static int eval(const void *params, const char *const *arguments, size_t count, struct err *e)
 {
+    const struct eval_params *o = params;
     struct transition_kernel kernels[STEPS_MAX];
     struct pipeline *p = NULL;
     struct evaluation ev;
     int rc = -1;
+    (void)arguments, (void)count;
     const struct pipeline_options po = {.threads = (int)o->threads};
     const struct plan_options plan = {.steps = (int)o->steps,
                                       .eta = 1.0,
@@ -90,18 +91,12 @@ out:
 int cmd_eval(int argc, char **argv)
 {
     struct eval_params p;
-    const struct config_binding bindings[] = {{&eval_table, &p}};
-    const struct config_app app = {.name = "dagline eval",
-                                   .about = "strict alignment by tag, diversity and the autoencoder's fidelity, by the judge",
-                                   .foreign = config_sections};
-    struct config *c = config_new(&app, bindings, 1);
-    int status = config_main(c, argc, argv);
-    if (status < 0) {
-        struct err e = {0};
-        status = eval(&p, &e) < 0;
-        if (status != 0)
-            fprintf(stderr, "dagline eval: %s\n", e.text);
-    }
-    config_free(c);
-    return status;
+    const struct command command = {
+        .name = "dagline eval",
+        .about = "strict alignment by tag, diversity and the autoencoder's fidelity, by the judge",
+        .table = &eval_table,
+        .params = &p,
+        .work = eval,
+    };
+    return command_main(&command, argc, argv);
 }

@@ -1,7 +1,7 @@
 #include "dagline/cmd_export.h"
 
-#include "base/config.h"
 #include "base/file.h"
+#include "dagline/command.h"
 #include "diffusion/model.h"
 #include "diffusion/weights.h"
 
@@ -36,13 +36,15 @@ static int merge(struct model *m, const struct safetensors *f, const char *out, 
     return 0;
 }
 
-static int export_policy(const struct export_params *o, struct err *e)
+static int export_policy(const void *params, const char *const *arguments, size_t count, struct err *e)
 {
+    const struct export_params *o = params;
     struct safetensors *f = NULL;
     struct model *m = NULL;
     struct err none;
     size_t rank = 0;
     int rc = -1;
+    (void)arguments, (void)count;
     if (o->policy[0] == 0 || o->out[0] == 0)
         return err_set(e, ERR_USAGE, "--policy FILE and --out FOLDER are needed");
     if (safetensors_open(&f, o->policy, e) < 0)
@@ -63,18 +65,13 @@ static int export_policy(const struct export_params *o, struct err *e)
 int cmd_export(int argc, char **argv)
 {
     struct export_params p;
-    const struct config_binding bindings[] = {{&export_table, &p}};
-    const struct config_app app = {.name = "dagline export",
-                                   .about = "writes a trained policy as a diffusers model folder",
-                                   .foreign = config_sections};
-    struct config *c = config_new(&app, bindings, 1);
-    int status = config_main(c, argc, argv);
-    if (status < 0) {
-        struct err e = {0};
-        status = export_policy(&p, &e) == 0 ? 0 : e.code == ERR_USAGE ? 2 : 1;
-        if (status != 0)
-            fprintf(stderr, "dagline export: %s\n", e.text);
-    }
-    config_free(c);
-    return status;
+    const struct command command = {
+        .name = "dagline export",
+        .about = "writes a trained policy as a diffusers model folder",
+        .output = "out",
+        .table = &export_table,
+        .params = &p,
+        .work = export_policy,
+    };
+    return command_main(&command, argc, argv);
 }

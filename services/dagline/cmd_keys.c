@@ -1,33 +1,39 @@
 #include "dagline/cmd_keys.h"
 
+#include "dagline/command.h"
 #include "wire/keys.h"
 
 #include <stdio.h>
-#include <string.h>
 
-static const char usage[] = "usage: dagline keys DIR\n"
-                            "Makes DIR with NAME.key (secret, mode 0400) and NAME.pub for store, "
-                            "scorer, sampler, trainer and\n"
-                            "dagline, and DIR/allow, the list of who may connect. Keys that are "
-                            "there stay. Give each service only\n"
-                            "what it needs: its own .key and .pub; store.pub and scorer.pub; and, "
-                            "to store and scorer, allow.\n";
+#define KEYS_PARAMS(P, S) P(S, flag, quiet, "no", "", "", "", "say nothing where all went well")
+CONFIG_STRUCT(keys_params, KEYS_PARAMS);
+CONFIG_TABLE_OPTIONS(keys_table, "keys", "of a deployment", keys_params, KEYS_PARAMS);
+
+static int make_keys(const void *params, const char *const *arguments, size_t count, struct err *e)
+{
+    const struct keys_params *o = params;
+    (void)count;
+    if (keys_create_folder(arguments[0], e) < 0)
+        return -1;
+    if (!o->quiet)
+        printf("keys and allow-list in %s; set net.keys=%s\n", arguments[0], arguments[0]);
+    return 0;
+}
 
 int cmd_keys(int argc, char **argv)
 {
-    struct err e;
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
-        return 0;
-    }
-    if (argc != 2 || argv[1][0] == '-') {
-        fputs(usage, stderr);
-        return 2;
-    }
-    if (keys_create_folder(argv[1], &e) < 0) {
-        fprintf(stderr, "dagline keys: %s\n", e.text);
-        return 1;
-    }
-    printf("keys and allow-list in %s; set net.keys=%s\n", argv[1], argv[1]);
-    return 0;
+    struct keys_params p;
+    const struct command command = {
+        .name = "dagline keys",
+        .about = "makes DIR with NAME.key (secret, mode 0400) and NAME.pub for store, scorer, sampler, trainer and dagline, and "
+                 "DIR/allow, the list of who may connect; keys that are there stay.  Give each service only what it needs: its "
+                 "own .key and .pub; store.pub and scorer.pub; and, to store and scorer, allow",
+        .arguments = "DIR",
+        .arguments_min = 1,
+        .arguments_max = 1,
+        .table = &keys_table,
+        .params = &p,
+        .work = make_keys,
+    };
+    return command_main(&command, argc, argv);
 }

@@ -1,16 +1,13 @@
 #include "dagline/cmd_parity.h"
 
+#include "dagline/command.h"
 #include "dagline/parity.h"
 
 #include <stdio.h>
-#include <string.h>
 
-static const char usage[] =
-    "usage: dagline parity DIR [--fast]\n"
-    "  DIR     model/, reference.safetensors, unet_param_grads.safetensors, lora/\n"
-    "  --fast  the fast kernels instead of the BLAS reference path\n"
-    "One line for each output and each gradient: largest error relative to the largest\n"
-    "reference value. Exit status 1 where one exceeds 2e-5 (outputs) or 2e-4 (gradients).\n";
+#define PARITY_PARAMS(P, S) P(S, flag, fast, "no", "", "", "", "the fast kernels instead of the BLAS reference path")
+CONFIG_STRUCT(parity_params, PARITY_PARAMS);
+CONFIG_TABLE_OPTIONS(parity_table, "parity", "what is compared", parity_params, PARITY_PARAMS);
 
 struct tally {
     size_t lines, over;
@@ -25,34 +22,31 @@ static void show(void *arg, const struct parity_line *l)
     printf("%-8.2e %s%s\n", l->error, l->name, over ? "  OVER THE LIMIT" : "");
 }
 
-int cmd_parity(int argc, char **argv)
+static int compare(const void *params, const char *const *arguments, size_t count, struct err *e)
 {
-    const char *folder = NULL;
-    bool fast = false;
+    const struct parity_params *o = params;
     struct tally t = {0, 0};
-    struct err e;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-        if (strcmp(argv[i], "--fast") == 0) {
-            fast = true;
-        } else if (argv[i][0] == '-' || folder != NULL) {
-            fprintf(stderr, "dagline parity: unexpected '%s'\n%s", argv[i], usage);
-            return 2;
-        } else {
-            folder = argv[i];
-        }
-    }
-    if (folder == NULL) {
-        fputs(usage, stderr);
-        return 2;
-    }
-    if (parity_run(folder, !fast, show, &t, &e) < 0) {
-        fprintf(stderr, "dagline parity: %s\n", e.text);
-        return 1;
-    }
+    (void)count;
+    if (parity_run(arguments[0], !o->fast, show, &t, e) < 0)
+        return -1;
     printf("%zu compared, %zu over the limit\n", t.lines, t.over);
     return t.over == 0 ? 0 : 1;
+}
+
+int cmd_parity(int argc, char **argv)
+{
+    struct parity_params p;
+    const struct command command = {
+        .name = "dagline parity",
+        .about = "the engine against DIR/{model/, reference.safetensors, unet_param_grads.safetensors, lora/}: one line for each "
+                 "output and gradient with its largest error relative to the largest reference value; exit status 1 where one "
+                 "exceeds 2e-5 (outputs) or 2e-4 (gradients)",
+        .arguments = "DIR",
+        .arguments_min = 1,
+        .arguments_max = 1,
+        .table = &parity_table,
+        .params = &p,
+        .work = compare,
+    };
+    return command_main(&command, argc, argv);
 }

@@ -1,7 +1,7 @@
 #include "dagline/cmd_status.h"
 
-#include "base/config.h"
 #include "base/hash.h"
+#include "dagline/command.h"
 #include "wire/store_client.h"
 
 #include <stdio.h>
@@ -77,26 +77,26 @@ static int ask(const struct status_params *p, struct status *out, struct err *e)
     return rc;
 }
 
+static int show(const void *params, const char *const *arguments, size_t count, struct err *e)
+{
+    struct status s;
+    (void)arguments, (void)count;
+    if (ask(params, &s, e) < 0)
+        return -1;
+    status_print(stdout, &s);
+    status_done(&s);
+    return 0;
+}
+
 int cmd_status(int argc, char **argv)
 {
     struct status_params p;
-    struct status s;
-    struct err e;
-    const struct config_binding bindings[] = {{&status_table, &p}};
-    const struct config_app app = {.name = "dagline status",
-                                   .about = "policy, checkpoint and services of a run",
-                                   .foreign = config_sections};
-    struct config *c = config_new(&app, bindings, 1);
-    int status = config_main(c, argc, argv);
-    if (status < 0) {
-        status = ask(&p, &s, &e) < 0;
-        if (status == 0) {
-            status_print(stdout, &s);
-            status_done(&s);
-        } else {
-            fprintf(stderr, "dagline status: %s\n", e.text);
-        }
-    }
-    config_free(c);
-    return status;
+    const struct command command = {
+        .name = "dagline status",
+        .about = "policy, checkpoint and services of a run",
+        .table = &status_table,
+        .params = &p,
+        .work = show,
+    };
+    return command_main(&command, argc, argv);
 }

@@ -1,6 +1,7 @@
 #include "dagline/cmd_tokenize.h"
 
 #include "base/file.h"
+#include "dagline/command.h"
 #include "diffusion/tokenizer.h"
 
 #include <stdio.h>
@@ -8,10 +9,11 @@
 #include <string.h>
 #include <sys/types.h>
 
-static const char usage[] =
-    "usage: dagline tokenize --model DIR [--pad]\n"
-    "Reads lines of text from stdin and prints the ids of each: the pieces alone, or with --pad\n"
-    "what the text encoder gets (start, pieces, end, padding to the model's length).\n";
+#define TOKENIZE_PARAMS(P, S)                                               \
+    P(S, text, model, "models/shapes", "", "1000", "", "model folder")        \
+    P(S, flag, pad, "no", "", "", "", "what the text encoder gets: start, pieces, end, padding to the model's length")
+CONFIG_STRUCT(tokenize_params, TOKENIZE_PARAMS);
+CONFIG_TABLE_OPTIONS(tokenize_table, "tokenize", "with which tokenizer", tokenize_params, TOKENIZE_PARAMS);
 
 static int pieces(const struct tokenizer *t, const char *text, struct err *e)
 {
@@ -58,38 +60,28 @@ static int each_line(const struct tokenizer *t, bool pad, struct err *e)
     return rc;
 }
 
-int cmd_tokenize(int argc, char **argv)
+static int tokenize(const void *params, const char *const *arguments, size_t count, struct err *e)
 {
-    const char *model = NULL;
-    bool pad = false;
+    const struct tokenize_params *o = params;
     char folder[FILE_PATH_BYTES_MAX];
     struct tokenizer *t = NULL;
-    struct err e;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-        if (strcmp(argv[i], "--pad") == 0) {
-            pad = true;
-        } else if (strcmp(argv[i], "--model") == 0 && i + 1 < argc) {
-            model = argv[++i];
-        } else {
-            fprintf(stderr, "dagline tokenize: unexpected '%s'\n%s", argv[i], usage);
-            return 2;
-        }
-    }
-    if (model == NULL) {
-        fputs(usage, stderr);
-        return 2;
-    }
-    int rc = file_join(folder, model, "tokenizer", &e);
-    if (rc == 0)
-        rc = tokenizer_open(&t, folder, &e);
-    if (rc == 0)
-        rc = each_line(t, pad, &e);
+    (void)arguments, (void)count;
+    const int rc = file_join(folder, o->model, "tokenizer", e) < 0 || tokenizer_open(&t, folder, e) < 0
+                       ? -1
+                       : each_line(t, o->pad, e);
     tokenizer_close(t);
-    if (rc < 0)
-        fprintf(stderr, "dagline tokenize: %s\n", e.text);
-    return rc < 0 ? 1 : 0;
+    return rc;
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    struct tokenize_params p;
+    const struct command command = {
+        .name = "dagline tokenize",
+        .about = "reads lines of text from stdin and prints the token ids of each",
+        .table = &tokenize_table,
+        .params = &p,
+        .work = tokenize,
+    };
+    return command_main(&command, argc, argv);
 }

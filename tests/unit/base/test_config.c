@@ -366,6 +366,15 @@ START_TEST(wishes_and_options_are_read_from_the_command_line)
         ck_assert_int_eq(e.code, ERR_USAGE);
         drop();
     }
+    ck_assert_int_eq(LOAD(&e, NULL, "--seed", "x"), -1);
+    ck_assert_int_eq(e.code, ERR_USAGE);
+    drop();
+    ck_assert_int_eq(LOAD(&e, NULL, "-o", "abc"), -1);
+    drop();
+    app.output = "name";
+    ck_assert_msg(LOAD(&e, NULL, "-o", "abc") == 0, "%s", e.text);
+    ck_assert_str_eq(run.name, "abc");
+    drop();
     app.arguments = NULL;
     ck_assert_int_eq(LOAD(&e, NULL, "word"), -1);
     ck_assert_str_eq(e.text, "unexpected argument \"word\" (see --help)");
