@@ -32,7 +32,12 @@
 #define TOKENS 32
 #define PART_MAX 32 /* samples between two sums of gradients: small enough to stay in the caches */
 #define WARMUP_STEPS 300
-#define EDGE_WEIGHT 4.0 /* how much more a pixel counts where its neighbours differ by the whole range */
+/* Outlines in the autoencoder's loss: a pixel whose neighbours differ by `range` (of 2) counts 1 + OUTLINE_WEIGHT
+ * range / (range + FAINT) (1 + FAINT_BONUS / (range + FAINT)) times: 5 to 6 from faint to bright, 1 on flat ground. */
+#define OUTLINE_WEIGHT 4.0
+#define OUTLINE_FAINT 0.1
+#define OUTLINE_FAINT_BONUS 0.3
+#define USES 2 /* of a picture in one batch of the UNet: drawing and encoding it costs a quarter of learning from it */
 #define EMPTY_CAPTIONS 0.1 /* unconditional share, for guidance */
 #define AVERAGE_DECAY 0.999
 #define EVAL_STEPS 12
@@ -63,7 +68,7 @@ struct pretraining {
     int64_t started_ns, saved_ns;
 
     /* one part of a batch */
-    real *image, *weight /* [.,H,W] of the loss */, *recon, *d_recon, *moments, *d_moments, *z, *d_z, *noise, *noised, *predicted, *d_predicted;
+    real *image, *weight /* [.,H,W] of the loss */, *recon, *d_recon, *moments, *d_moments, *z, *d_z, *noise, *noised, *predicted, *target, *d_predicted;
     real *context, *d_context;
     int32_t *ids;
     double *times;
@@ -78,7 +83,7 @@ struct draw_job {
     size_t n;
 };
 
-/* Weights of the pixels in the autoencoder's loss: outlines are few pixels and carry the shape. */
+/* Outlines are few pixels and carry the shape, whatever their contrast. */
 static void edge_weights(real *weight, const real *image)
 {
     for (int i = 0; i < WORLD_SIDE; i++)
@@ -93,7 +98,9 @@ static void edge_weights(real *weight, const real *image)
                 for (int c = 0; c < 3; c++)
                     range = fmax(range, fabs((double)near[c] - (double)at[c]));
             }
-            weight[i * WORLD_SIDE + j] = (real)(1.0 + EDGE_WEIGHT * 0.5 * range);
+            const double faint = range + OUTLINE_FAINT;
+            weight[i * WORLD_SIDE + j] =
+                (real)(1.0 + OUTLINE_WEIGHT * range / faint * (1.0 + OUTLINE_FAINT_BONUS / faint));
         }
 }
 
@@ -344,22 +351,27 @@ static int measure_scale(struct pretraining *t, struct err *e)
             square += (double)t->z[i] * (double)t->z[i];
     }
     t->model->vae.scaling_factor = sqrt((double)count / square);
+    json_set_number(t->model->config[MODEL_VAE], "scaling_factor", t->model->vae.scaling_factor);
     return 0;
 }
 
 /* ---- UNet and text encoder ---- */
 
+/* Captions and noise levels of samples first.. of n.  A picture's uses see it half a schedule apart. */
 static int captions(struct pretraining *t, uint64_t first, size_t n, struct err *e)
 {
+    const uint64_t levels = (uint64_t)t->schedule.config.num_train_timesteps;
+    uint64_t level = 0;
     for (size_t i = 0; i < n; i++) {
         struct scene scene;
         struct caption_spec spec;
         char text[CAPTION_BYTES_MAX] = "";
-        draw_pair(&scene, &spec, t->o->seed + STREAM_UNET, first + i);
+        draw_pair(&scene, &spec, t->o->seed + STREAM_UNET, (first + i) / USES);
         struct rng g = rng_stream(t->o->seed ^ (first + i), STREAM_UNET, 0);
         if (rng_uniform(&g) >= EMPTY_CAPTIONS)
             caption_write(text, &spec);
-        t->times[i] = (double)rng_below(&g, (uint64_t)t->schedule.config.num_train_timesteps);
+        level = (first + i) % USES == 0 ? rng_below(&g, levels) : (level + levels / USES) % levels;
+        t->times[i] = (double)level;
         if (tokenizer_encode(t->model->tokenizer, text, t->ids + i * TOKENS, TOKENS, NULL, e) < 0)
             return -1;
     }
@@ -369,20 +381,25 @@ static int captions(struct pretraining *t, uint64_t first, size_t n, struct err 
 static int unet_part(struct pretraining *t, struct stage *s, uint64_t first, size_t n, double share, double *loss,
                      struct err *e)
 {
-    const size_t numbers = n * Z_NUMBERS;
-    draw(t, t->o->seed + STREAM_UNET, first, n);
+    const size_t numbers = n * Z_NUMBERS, rows = Z_SIDE * Z_SIDE;
+    draw(t, t->o->seed + STREAM_UNET, first / USES, n / USES);
     const void *const pictures[] = {t->image};
     real *const moments[] = {t->moments};
-    if (captions(t, first, n, e) < 0 || runner_infer(t->encoder, pictures, moments, n, e) < 0)
+    if (captions(t, first, n, e) < 0 || runner_infer(t->encoder, pictures, moments, n / USES, e) < 0)
         return -1;
     noise_fill(t->noise, t->o->seed + 1, STREAM_UNET, first, numbers);
-    loss_gaussian_sample(t->z, t->moments, t->noise, n * Z_SIDE * Z_SIDE, Z_CHANNELS);
+    for (size_t i = 0; i < n; i++)
+        loss_gaussian_sample(t->z + i * Z_NUMBERS, t->moments + i / USES * Z_NUMBERS * 2, t->noise + i * Z_NUMBERS, rows,
+                             Z_CHANNELS);
     noise_fill(t->noise, t->o->seed + 2, STREAM_UNET, first, numbers);
     for (size_t i = 0; i < n; i++) {
         const double abar = t->schedule.abar[(size_t)t->times[i]];
         const real signal = (real)(sqrt(abar) * t->model->vae.scaling_factor), spread = (real)sqrt(1.0 - abar);
-        for (size_t j = i * Z_NUMBERS; j < (i + 1) * Z_NUMBERS; j++)
+        const real root = (real)sqrt(abar), back = spread * (real)t->model->vae.scaling_factor;
+        for (size_t j = i * Z_NUMBERS; j < (i + 1) * Z_NUMBERS; j++) {
             t->noised[j] = signal * t->z[j] + spread * t->noise[j];
+            t->target[j] = root * t->noise[j] - back * t->z[j];
+        }
     }
     const void *const text_in[] = {t->ids}, *const unet_in[] = {t->noised, t->times, t->context};
     real *const text_out[] = {t->context}, *const unet_out[] = {t->predicted};
@@ -390,11 +407,8 @@ static int unet_part(struct pretraining *t, struct stage *s, uint64_t first, siz
         return -1;
     for (size_t i = 0; i < n; i++) {
         const size_t at = i * Z_NUMBERS;
-        const double abar = t->schedule.abar[(size_t)t->times[i]], snr = abar / (1.0 - abar);
-        const double weight = t->o->snr_gamma > 0.0 && snr > t->o->snr_gamma ? t->o->snr_gamma / snr : 1.0;
         const double part = share / (double)n;
-        *loss += part * weight *
-                 loss_mse(t->d_predicted + at, t->predicted + at, t->noise + at, Z_NUMBERS, part * weight);
+        *loss += part * loss_mse(t->d_predicted + at, t->predicted + at, t->target + at, Z_NUMBERS, part);
     }
     const real *const d_predicted[] = {t->d_predicted}, *const d_context[] = {t->d_context};
     real *const d_inputs[] = {NULL, NULL, t->d_context};
@@ -503,11 +517,11 @@ static int open_all(struct pretraining *t, struct err *e)
     t->text = runner_new(ro[3]);
 
     real **const pictures[] = {&t->image, &t->recon, &t->d_recon};
-    real **const latents[] = {&t->z, &t->d_z, &t->noise, &t->noised, &t->predicted, &t->d_predicted};
+    real **const latents[] = {&t->z, &t->d_z, &t->noise, &t->noised, &t->predicted, &t->target, &t->d_predicted};
     real **const moments[] = {&t->moments, &t->d_moments}, **const contexts[] = {&t->context, &t->d_context};
     for (size_t i = 0; i < 3; i++)
         *pictures[i] = mem_new((size_t)PART_MAX * PIXELS, sizeof(real));
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < sizeof latents / sizeof *latents; i++)
         *latents[i] = mem_new((size_t)PART_MAX * Z_NUMBERS, sizeof(real));
     for (size_t i = 0; i < 2; i++) {
         *moments[i] = mem_new((size_t)PART_MAX * Z_NUMBERS * 2, sizeof(real));
@@ -527,7 +541,7 @@ static void close_all(struct pretraining *t)
     runner_free(t->text);
     model_close(t->model);
     pool_free(t->pool);
-    void *const owned[] = {t->image, t->weight, t->recon, t->d_recon, t->z, t->d_z, t->noise, t->noised, t->predicted,
+    void *const owned[] = {t->image, t->weight, t->recon, t->d_recon, t->z, t->d_z, t->noise, t->noised, t->predicted, t->target,
                            t->d_predicted, t->moments, t->d_moments, t->context, t->d_context, t->ids, t->times};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);
@@ -553,6 +567,9 @@ int pretrain(const struct pretrain_options *o, struct err *e)
     struct stage vae = {.name = "vae", .networks = 1, .steps = o->vae_steps, .lr_max = o->vae_lr};
     struct stage unet = {.name = "unet", .networks = 2, .steps = o->unet_steps, .lr_max = o->unet_lr};
     int rc = -1;
+    if (o->unet_batch % USES != 0)
+        return err_set(e, ERR_INVALID, "unet_batch %u: a picture is used %d times in a batch, so take a multiple of %d",
+                       o->unet_batch, USES, USES);
     if (open_all(&t, e) < 0 || optim_open(&vae.optim[0], t.model->params[MODEL_VAE], true, e) < 0 ||
         state_load(&t, &vae, e) < 0 || train_vae(&t, &vae, e) < 0)
         goto out;

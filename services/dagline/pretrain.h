@@ -19,7 +19,6 @@ struct pretrain_options {
     uint32_t vae_batch, unet_batch;
     double vae_lr, unet_lr; /* highest, after the warm-up; cosine to a twentieth */
     double kl_weight;       /* of the autoencoder's divergence from the standard normal */
-    double snr_gamma;       /* loss weight min(SNR, gamma) / SNR of a noise level (min-SNR, arXiv 2303.09556); 0: 1 */
     uint32_t save_seconds;
     uint64_t look_every; /* steps between evaluations with a grid */
 };
