@@ -263,6 +263,12 @@ void loop_stop(struct loop *l)
     l->stopped = true;
 }
 
+bool loop_signal_waits(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
 bool loop_draining(const struct loop *l)
 {
     return l->draining;

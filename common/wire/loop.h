@@ -63,6 +63,9 @@ int loop_poll(struct loop *l, int timeout_ms, struct err *e) MUST_USE;
 int loop_run(struct loop *l, struct err *e) MUST_USE;
 void loop_stop(struct loop *l);
 
+/* Whether a signal to end has come that no loop has read yet: for code that blocks for long. */
+bool loop_signal_waits(void);
+
 bool loop_draining(const struct loop *l);
 bool loop_stopped(const struct loop *l);
 

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "wire/loop.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 /* A request that is not answered after this long is sent again; doubled for each try. */
 #define TRY_MS_FIRST 1000
 #define TRY_MS_MAX 8000
+#define LISTEN_MS 250 /* between two looks for a signal to end, once a first try was not answered */
 
 struct store_client {
     struct wire_net *net;
@@ -67,21 +69,36 @@ static struct message *copy_of(const struct message *original)
     return m;
 }
 
-static int try_once(struct store_client *c, const struct message *request, int64_t until_ms,
+/* What a wait may take of the time left. */
+static int slice(int64_t until_ms)
+{
+    const int64_t left = until_ms - clock_mono_ms(NULL);
+    return left <= 0 ? 0 : left < LISTEN_MS ? (int)left : LISTEN_MS;
+}
+
+/* After a wait without its event: 0 to wait on, -1 with ERR_TIMEOUT when the try is over. */
+static int wait_on(int64_t until_ms, bool again, struct err *e)
+{
+    if (e->code != ERR_TIMEOUT || clock_mono_ms(NULL) >= until_ms)
+        return -1;
+    return again && loop_signal_waits() ? err_set(e, ERR_UNAVAILABLE, "asked to end while the store did not answer") : 0;
+}
+
+static int try_once(struct store_client *c, const struct message *request, int64_t until_ms, bool again,
                     struct message **reply, struct err *e)
 {
-    int64_t left = until_ms - clock_mono_ms(NULL);
-    if (wire_wait_writable(c->wire, left > 0 ? (int)left : 0, e) < 0)
-        return -1;
+    while (wire_wait_writable(c->wire, slice(until_ms), e) < 0)
+        if (wait_on(until_ms, again, e) < 0)
+            return -1;
     struct message *m = copy_of(request);
     if (wire_send(c->wire, &m, e) < 0) {
         message_free(m);
         return -1;
     }
     for (;;) {
-        left = until_ms - clock_mono_ms(NULL);
-        if (wire_recv(c->wire, reply, left > 0 ? (int)left : 0, e) < 0)
-            return -1;
+        while (wire_recv(c->wire, reply, slice(until_ms), e) < 0)
+            if (wait_on(until_ms, again, e) < 0)
+                return -1;
         if ((*reply)->request == request->request)
             return 0;
         message_free(*reply); /* the late answer of a request that was given up */
@@ -108,12 +125,15 @@ static int ask(struct store_client *c, struct message *request, enum message_kin
         }
         struct err why;
         const int64_t until = now + patience < deadline ? now + patience : deadline;
-        if (try_once(c, request, until, reply, &why) == 0)
+        if (try_once(c, request, until, patience > TRY_MS_FIRST, reply, &why) == 0)
             break;
         if (why.code != ERR_TIMEOUT && why.code != ERR_FULL) {
             err_set(e, why.code, "%s", why.text);
             goto out;
         }
+        if (patience == TRY_MS_FIRST)
+            log_event(LOG_WARN, "store_away", "endpoint=%s request=%s patience_ms=%u", wire_endpoint(c->wire),
+                      message_kind_name(request->kind), c->timeout_ms);
         patience = patience * 2 < TRY_MS_MAX ? patience * 2 : TRY_MS_MAX;
     }
     if ((*reply)->kind == want) {

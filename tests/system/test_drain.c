@@ -11,6 +11,7 @@
 #define START_MS 60000
 #define DRAIN_MS 20000
 #define AT_ONCE_MS 2000
+#define STORE_AWAY_MS 6000 /* the whole request would take 30 s */
 
 static void begin(struct ring *r, const char *const *settings)
 {
@@ -104,5 +105,23 @@ START_TEST(a_second_signal_ends_it_at_once)
 }
 END_TEST
 
+/* A service that waits for a store which is not there hears the signal all the same. */
+START_TEST(one_that_waits_for_the_store_ends_soon)
+{
+    static struct ring r;
+    ring_open(&r, &(struct ring_options){.samplers = 1});
+    ring_start(&r, RING_SAMPLER, 0);
+    const int64_t end = ring_now_ms() + START_MS;
+    while (ring_log_count(&r, RING_SAMPLER, 0, "\"store_away\"") == 0) {
+        ring_nap(5);
+        ck_assert_msg(ring_now_ms() < end, "it does not ask the store: see %s/log", r.folder);
+    }
+    ck_assert_int_eq(ring_end(&r, RING_SAMPLER, 0, STORE_AWAY_MS), 1);
+    ck_assert_uint_eq(ring_log_count(&r, RING_SAMPLER, 0, "asked to end"), 1);
+    ring_close(&r);
+}
+END_TEST
+
 SUITE("system/drain", 180, each_service_finishes_its_work_and_ends_with_0,
-      a_scorer_asked_to_end_answers_what_it_has_in_hand, a_second_signal_ends_it_at_once)
+      a_scorer_asked_to_end_answers_what_it_has_in_hand, a_second_signal_ends_it_at_once,
+      one_that_waits_for_the_store_ends_soon)
