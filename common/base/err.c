@@ -37,7 +37,7 @@ int err_wrap(struct err *e, const char *fmt, ...)
     va_end(ap);
     const size_t used = n < 0 ? 0 : (size_t)n;
     if (used + 3 < sizeof e->text)
-        snprintf(e->text + used, sizeof e->text - used, ": %s", cause);
+        snprintf(e->text + used, sizeof e->text - used, ": %.*s", (int)(sizeof e->text - used - 3), cause);
     one_line(e->text);
     return -1;
 }

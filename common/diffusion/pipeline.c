@@ -507,7 +507,7 @@ struct params *pipeline_params(struct pipeline *p)
 int pipeline_touch(struct pipeline *p, struct err *e)
 {
     params_touch_trainable(p->model->params[MODEL_UNET]);
-    return params_refresh(p->model->params[MODEL_UNET], e);
+    return params_refresh(p->model->params[MODEL_UNET], p->pool, e);
 }
 
 size_t pipeline_train_batch_max(const struct pipeline *p)

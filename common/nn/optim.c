@@ -6,10 +6,11 @@
 
 #define SLICES_AT_ONCE 64
 
-int optim_open(struct optim *o, struct params *params, bool average, struct err *e)
+int optim_open(struct optim *o, struct params *params, struct pool *pool, bool average, struct err *e)
 {
     memset(o, 0, sizeof *o);
     o->params = params;
+    o->pool = pool;
     o->count = params_grad_count(params);
     real **const slab[] = {&o->grads, &o->m, &o->v, &o->average};
     for (int i = 0; i < (average ? 4 : 3); i++) {
@@ -73,20 +74,60 @@ int optim_grad_norm(const struct optim *o, double *norm, struct err *e)
     return err_set(e, ERR_NONFINITE, "the gradient's norm is not finite");
 }
 
+/* Elementwise work on stretches of values, every one cut between the workers at whole cache lines. */
+struct sweep {
+    const struct optim *o;
+    const struct adamw_slice *slice; /* [n] */
+    size_t n, threads;
+    const struct adamw_settings *settings; /* NULL: the average moves by decay */
+    uint64_t step;
+    double grad_factor, decay;
+};
+
+static void sweep_worker(void *arg, size_t worker)
+{
+    const struct sweep *const w = arg;
+    const size_t line = MEM_ALIGN_BYTES / sizeof(real);
+    for (size_t i = 0; i < w->n; i++) {
+        struct adamw_slice part = w->slice[i];
+        const size_t lines = (part.n + line - 1) / line;
+        const size_t from = lines * worker / w->threads * line, to = lines * (worker + 1) / w->threads * line;
+        part.n = (to < part.n ? to : part.n) - from;
+        part.value += from;
+        part.grad += from;
+        part.m += from;
+        part.v += from;
+        if (part.n == 0)
+            continue;
+        if (w->settings != NULL)
+            adamw_step(&part, 1, w->settings, w->step, w->grad_factor);
+        else
+            adamw_ema(w->o->average + (part.grad - w->o->grads), part.value, part.n, w->decay);
+    }
+}
+
+static void sweep(struct sweep *w)
+{
+    const struct optim *const o = w->o;
+    struct adamw_slice slice[SLICES_AT_ONCE];
+    w->slice = slice;
+    w->threads = o->pool == NULL ? 1 : pool_threads(o->pool);
+    for (size_t at = 0; (w->n = next_slices(o, &at, slice)) > 0;)
+        if (o->pool == NULL)
+            sweep_worker(w, 0);
+        else
+            pool_run(o->pool, sweep_worker, w);
+}
+
 void optim_step(struct optim *o, const struct adamw_settings *s, uint64_t step, double grad_factor)
 {
-    struct adamw_slice slice[SLICES_AT_ONCE];
-    size_t at = 0, n;
-    while ((n = next_slices(o, &at, slice)) > 0)
-        adamw_step(slice, n, s, step, grad_factor);
+    sweep(&(struct sweep){.o = o, .settings = s, .step = step, .grad_factor = grad_factor});
     params_touch_trainable(o->params);
 }
 
 void optim_average(struct optim *o, double decay)
 {
-    struct param_run run;
-    for (size_t at = 0; params_next_run(o->params, &at, &run);)
-        adamw_ema(o->average + run.grad, run.value, run.count, decay);
+    sweep(&(struct sweep){.o = o, .decay = decay});
 }
 
 void optim_swap_average(struct optim *o)

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "nn/adamw.h"
 #include "nn/param.h"
+#include "nn/pool.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,13 +16,14 @@
 
 struct optim {
     struct params *params; /* borrowed */
+    struct pool *pool;     /* borrowed; NULL: all on the calling thread */
     size_t count;          /* numbers in each slab */
     real *grads, *m, *v;   /* owned [count] */
     real *average;         /* owned [count], or NULL */
 };
 
 /* What is trainable must not change afterwards.  The average starts at the current values. */
-int optim_open(struct optim *o, struct params *params, bool average, struct err *e) MUST_USE;
+int optim_open(struct optim *o, struct params *params, struct pool *pool, bool average, struct err *e) MUST_USE;
 /* Accepts zeroed memory. */
 void optim_done(struct optim *o);
 
@@ -30,7 +32,8 @@ void optim_zero_grads(struct optim *o);
 /* ERR_NONFINITE names the parameter. */
 int optim_grad_norm(const struct optim *o, double *norm, struct err *e) MUST_USE;
 
-/* One step from the gradients times grad_factor; `step` counts from 1.  Touches the registry. */
+/* One step from the gradients times grad_factor; `step` counts from 1.  Touches the registry.  The same bits
+ * whatever the number of threads. */
 void optim_step(struct optim *o, const struct adamw_settings *s, uint64_t step, double grad_factor);
 
 /* average += (1 - decay)(value - average) */

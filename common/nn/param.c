@@ -15,6 +15,8 @@ struct form {
     struct param_form form;
     void *data;
     uint64_t version; /* of the value it was made from; 0 = never */
+    bool stale;       /* in the refresh under way, by `worker` */
+    size_t worker;
 };
 
 struct params {
@@ -299,20 +301,48 @@ int params_add_form(struct params *p, int id, const void *key, size_t key_bytes,
     return (int)p->form_count++;
 }
 
-int params_refresh(struct params *p, struct err *e)
+static void refresh_worker(void *arg, size_t worker)
+{
+    const struct params *const p = arg;
+    for (size_t i = 0; i < p->form_count; i++) {
+        const struct form *const f = &p->forms[i];
+        if (f->stale && f->worker == worker)
+            f->form.fill(f->data, p->at[f->id].value, f->form.state);
+    }
+}
+
+/* Each stale form to the worker that has the fewest bytes so far. */
+static size_t share_out(struct params *p, size_t threads)
+{
+    size_t load[POOL_THREADS_MAX] = {0}, stale = 0;
+    for (size_t i = 0; i < p->form_count; i++) {
+        struct form *const f = &p->forms[i];
+        f->stale = f->version != p->at[f->id].version;
+        f->worker = 0;
+        for (size_t w = 1; w < threads; w++)
+            if (load[w] < load[f->worker])
+                f->worker = w;
+        load[f->worker] += f->stale ? f->form.bytes : 0;
+        stale += f->stale;
+    }
+    return stale;
+}
+
+int params_refresh(struct params *p, struct pool *pool, struct err *e)
 {
     for (size_t i = 0; i < p->form_count; i++) {
         struct form *const f = &p->forms[i];
-        const struct param *const a = &p->at[f->id];
-        if (f->data == NULL) {
-            f->data = mem_slab(f->form.bytes, "prepared weights", e);
-            if (f->data == NULL)
-                return -1;
-        }
-        if (f->version != a->version)
-            f->form.fill(f->data, a->value, f->form.state);
-        f->version = a->version;
+        if (f->data == NULL && (f->data = mem_slab(f->form.bytes, "prepared weights", e)) == NULL)
+            return -1;
     }
+    if (share_out(p, pool == NULL ? 1 : pool_threads(pool)) == 0)
+        return 0;
+    if (pool == NULL)
+        refresh_worker(p, 0);
+    else
+        pool_run(pool, refresh_worker, p);
+    for (size_t i = 0; i < p->form_count; i++)
+        p->forms[i].version = p->at[p->forms[i].id].version;
     return 0;
 }
 

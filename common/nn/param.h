@@ -22,6 +22,7 @@
 #define DAGLINE_NN_PARAM_H
 
 #include "base/err.h"
+#include "nn/pool.h"
 #include "nn/real.h"
 
 #include <stdbool.h>
@@ -130,8 +131,9 @@ int params_find_form(const struct params *p, int id, const void *key, size_t key
 int params_add_form(struct params *p, int id, const void *key, size_t key_bytes,
                     struct param_form form);
 
-/* Brings every stale prepared form up to date; allocates only for new slots. */
-int params_refresh(struct params *p, struct err *e) MUST_USE;
+/* Brings every stale prepared form up to date, on the pool's threads (NULL: on the calling one); allocates only for
+ * new slots. */
+int params_refresh(struct params *p, struct pool *pool, struct err *e) MUST_USE;
 const void *params_prepared(const struct params *p, int slot);
 
 #endif

@@ -143,7 +143,7 @@ static int prepare(struct runner *r, size_t B, enum graph_mode mode, struct err 
     for (size_t i = 0; i < r->chunks; i++)
         if (find_graph(r, i, &r->graphs[i], e) < 0)
             return -1;
-    return params_refresh(r->o.params, e);
+    return params_refresh(r->o.params, r->o.pool, e);
 }
 
 static void forward_worker(void *arg, size_t worker)

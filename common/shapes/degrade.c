@@ -28,7 +28,7 @@ static void blur_pass(float *out, const float *in, const double *kernel, int rea
 static void blur(float *picture, double blur_px)
 {
     float other[WORLD_RGB_BYTES];
-    double kernel[2 * REACH_MAX + 1], sum = 0.0;
+    double kernel[2 * REACH_MAX + 1] = {0}, sum = 0.0;
     const int reach = (int)ceil(3.0 * blur_px);
     for (int k = -reach; k <= reach; k++)
         sum += kernel[k + reach] = exp(-k * k / (2.0 * blur_px * blur_px));

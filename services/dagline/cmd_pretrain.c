@@ -11,6 +11,8 @@
     P(S, integer, vae_steps, "8000", "0", "", "steps", "of the autoencoder")                         \
     P(S, integer, vae_batch, "16", "1", "4096", "pictures", "of one step")                           \
     P(S, real, vae_lr, "2e-3", "0", "1", "1/step", "highest learning rate")                          \
+    P(S, integer, decoder_steps, "6000", "0", "", "steps", "of the decoder alone, behind the finished encoder") \
+    P(S, real, decoder_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                      \
     P(S, integer, unet_steps, "7000", "0", "", "steps", "of UNet and text encoder")                  \
     P(S, integer, unet_batch, "64", "1", "4096", "pictures", "of one step")                          \
     P(S, real, unet_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                         \
@@ -32,6 +34,8 @@ static int work(const void *params, const char *const *arguments, size_t count, 
         .vae_steps = (uint64_t)o->vae_steps,
         .vae_batch = (uint32_t)o->vae_batch,
         .vae_lr = o->vae_lr,
+        .decoder_steps = (uint64_t)o->decoder_steps,
+        .decoder_lr = o->decoder_lr,
         .unet_steps = (uint64_t)o->unet_steps,
         .unet_batch = (uint32_t)o->unet_batch,
         .unet_lr = o->unet_lr,

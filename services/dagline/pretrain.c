@@ -37,6 +37,7 @@
 #define OUTLINE_WEIGHT 4.0
 #define OUTLINE_FAINT 0.1
 #define OUTLINE_FAINT_BONUS 0.3
+#define DECODER_NOISE 0.15 /* standard deviation at most, in latents of unit variance */
 #define USES 2 /* of a picture in one batch of the UNet: drawing and encoding it costs a quarter of learning from it */
 #define EMPTY_CAPTIONS 0.1 /* unconditional share, for guidance */
 #define AVERAGE_DECAY 0.999
@@ -44,7 +45,7 @@
 #define EVAL_FLOOR 0.25
 
 /* Streams of random numbers: which pictures, and the draws of each step. */
-enum { STREAM_VAE = 101, STREAM_UNET, STREAM_SCALE };
+enum { STREAM_VAE = 101, STREAM_UNET, STREAM_SCALE, STREAM_DECODER };
 
 struct stage {
     const char *name; /* of the state file */
@@ -276,6 +277,17 @@ static void progress(const struct pretraining *t, const struct stage *s, uint64_
 
 /* ---- the autoencoder ---- */
 
+/* Mean absolute difference, weighted: its value is added to *loss, its gradient written. */
+static void reconstruction_loss(struct pretraining *t, size_t n, double share, double *loss)
+{
+    const double each = share / (double)(n * PIXELS);
+    for (size_t i = 0; i < n * PIXELS; i++) {
+        const double w = each * (double)t->weight[i / 3], d = (double)t->recon[i] - (double)t->image[i];
+        *loss += w * fabs(d);
+        t->d_recon[i] = (real)(d > 0.0 ? w : d < 0.0 ? -w : 0.0);
+    }
+}
+
 static int vae_part(struct pretraining *t, struct stage *s, uint64_t first, size_t n, double share, double *loss,
                     struct err *e)
 {
@@ -289,13 +301,7 @@ static int vae_part(struct pretraining *t, struct stage *s, uint64_t first, size
     loss_gaussian_sample(t->z, t->moments, t->noise, rows, Z_CHANNELS);
     if (runner_forward(t->decoder, latents, recon, n, e) < 0)
         return -1;
-    /* mean absolute difference, weighted */
-    const double each = share / (double)(n * PIXELS);
-    for (size_t i = 0; i < n * PIXELS; i++) {
-        const double w = each * (double)t->weight[i / 3], d = (double)t->recon[i] - (double)t->image[i];
-        *loss += w * fabs(d);
-        t->d_recon[i] = (real)(d > 0.0 ? w : d < 0.0 ? -w : 0.0);
-    }
+    reconstruction_loss(t, n, share, loss);
     const real *const d_recon[] = {t->d_recon}, *const d_moments[] = {t->d_moments};
     real *const d_z[] = {t->d_z};
     if (runner_backward(t->decoder, d_recon, d_z, s->optim[0].grads, e) < 0)
@@ -305,7 +311,37 @@ static int vae_part(struct pretraining *t, struct stage *s, uint64_t first, size
     return runner_backward(t->encoder, d_moments, NULL, s->optim[0].grads, e);
 }
 
-static int train_vae(struct pretraining *t, struct stage *s, struct err *e)
+/* The decoder alone, behind the finished encoder, from latents as a sampler hands them over: a little off. */
+static int decoder_part(struct pretraining *t, struct stage *s, uint64_t first, size_t n, double share, double *loss,
+                        struct err *e)
+{
+    const size_t rows = n * Z_SIDE * Z_SIDE;
+    draw(t, t->o->seed + STREAM_DECODER, first, n);
+    const void *const pictures[] = {t->image}, *const latents[] = {t->z};
+    real *const moments[] = {t->moments}, *const recon[] = {t->recon};
+    if (runner_infer(t->encoder, pictures, moments, n, e) < 0)
+        return -1;
+    noise_fill(t->noise, t->o->seed, STREAM_DECODER, first, n * Z_NUMBERS);
+    loss_gaussian_sample(t->z, t->moments, t->noise, rows, Z_CHANNELS);
+    noise_fill(t->noise, t->o->seed + 1, STREAM_DECODER, first, n * Z_NUMBERS);
+    for (size_t i = 0; i < n; i++) {
+        struct rng g = rng_stream(t->o->seed ^ (first + i), STREAM_DECODER, 0);
+        const double off = rng_uniform(&g) * DECODER_NOISE / t->model->vae.scaling_factor;
+        for (size_t j = i * Z_NUMBERS; j < (i + 1) * Z_NUMBERS; j++)
+            t->z[j] += (real)off * t->noise[j];
+    }
+    if (runner_forward(t->decoder, latents, recon, n, e) < 0)
+        return -1;
+    reconstruction_loss(t, n, share, loss);
+    const real *const d_recon[] = {t->d_recon};
+    return runner_backward(t->decoder, d_recon, NULL, s->optim[0].grads, e);
+}
+
+typedef int stage_part(struct pretraining *t, struct stage *s, uint64_t first, size_t n, double share, double *loss,
+                       struct err *e);
+
+/* The autoencoder, or its decoder alone. */
+static int train_pictures(struct pretraining *t, struct stage *s, stage_part *part, struct err *e)
 {
     const uint64_t from = s->step;
     t->started_ns = clock_mono_ns(NULL);
@@ -314,7 +350,7 @@ static int train_vae(struct pretraining *t, struct stage *s, struct err *e)
         const uint32_t B = t->o->vae_batch;
         for (uint32_t at = 0; at < B; at += PART_MAX) {
             const size_t n = B - at < PART_MAX ? B - at : PART_MAX;
-            if (vae_part(t, s, s->step * B + at, n, (double)n / (double)B, &loss, e) < 0)
+            if (part(t, s, s->step * B + at, n, (double)n / (double)B, &loss, e) < 0)
                 return -1;
         }
         if (apply_gradients(s, e) < 0)
@@ -561,31 +597,46 @@ static int deliver(struct pretraining *t, struct stage *unet, struct err *e)
     return rc;
 }
 
+/* From here on the averaged weights of a stage, frozen. */
+static void finish(struct stage *s)
+{
+    struct params *const params = s->optim[0].params;
+    optim_swap_average(&s->optim[0]);
+    optim_done(&s->optim[0]);
+    params_set_trainable(params, "", "", false);
+}
+
 int pretrain(const struct pretrain_options *o, struct err *e)
 {
     struct pretraining t = {.o = o};
     struct stage vae = {.name = "vae", .networks = 1, .steps = o->vae_steps, .lr_max = o->vae_lr};
+    struct stage decoder = {.name = "decoder", .networks = 1, .steps = o->decoder_steps, .lr_max = o->decoder_lr};
     struct stage unet = {.name = "unet", .networks = 2, .steps = o->unet_steps, .lr_max = o->unet_lr};
     int rc = -1;
     if (o->unet_batch % USES != 0)
         return err_set(e, ERR_INVALID, "unet_batch %u: a picture is used %d times in a batch, so take a multiple of %d",
                        o->unet_batch, USES, USES);
-    if (open_all(&t, e) < 0 || optim_open(&vae.optim[0], t.model->params[MODEL_VAE], true, e) < 0 ||
-        state_load(&t, &vae, e) < 0 || train_vae(&t, &vae, e) < 0)
+    if (open_all(&t, e) < 0 || optim_open(&vae.optim[0], t.model->params[MODEL_VAE], t.pool, true, e) < 0 ||
+        state_load(&t, &vae, e) < 0 || train_pictures(&t, &vae, vae_part, e) < 0)
         goto out;
-    /* from here on the averaged autoencoder, frozen */
-    optim_swap_average(&vae.optim[0]);
-    optim_done(&vae.optim[0]);
-    params_set_trainable(t.model->params[MODEL_VAE], "", "", false);
-    if (measure_scale(&t, e) < 0 || shapes_model_write(t.model_folder, t.model->vae.scaling_factor, e) < 0 ||
-        optim_open(&unet.optim[0], t.model->params[MODEL_UNET], true, e) < 0 ||
-        optim_open(&unet.optim[1], t.model->params[MODEL_TEXT], true, e) < 0 || state_load(&t, &unet, e) < 0 ||
+    finish(&vae);
+    if (measure_scale(&t, e) < 0)
+        goto out;
+    params_set_trainable(t.model->params[MODEL_VAE], "decoder.", "", true);
+    if (optim_open(&decoder.optim[0], t.model->params[MODEL_VAE], t.pool, true, e) < 0 || state_load(&t, &decoder, e) < 0 ||
+        train_pictures(&t, &decoder, decoder_part, e) < 0)
+        goto out;
+    finish(&decoder);
+    if (shapes_model_write(t.model_folder, t.model->vae.scaling_factor, e) < 0 ||
+        optim_open(&unet.optim[0], t.model->params[MODEL_UNET], t.pool, true, e) < 0 ||
+        optim_open(&unet.optim[1], t.model->params[MODEL_TEXT], t.pool, true, e) < 0 || state_load(&t, &unet, e) < 0 ||
         train_unet(&t, &unet, e) < 0 || deliver(&t, &unet, e) < 0)
         goto out;
     printf("model: %s\n", o->out);
     rc = 0;
 out:
     optim_done(&vae.optim[0]);
+    optim_done(&decoder.optim[0]);
     optim_done(&unet.optim[0]);
     optim_done(&unet.optim[1]);
     close_all(&t);

@@ -79,7 +79,7 @@ static int open_flow(struct learner *l, struct err *e)
                                                         .params = l->flow_params,
                                                         .build = logflow_build,
                                                         .arg = &l->flow_shape});
-    return optim_open(&l->flow, l->flow_params, false, e);
+    return optim_open(&l->flow, l->flow_params, pipeline_pool(l->pipeline), false, e);
 }
 
 int learner_open(struct learner **out, const struct learner_options *o, struct err *e)
@@ -97,7 +97,7 @@ int learner_open(struct learner **out, const struct learner_options *o, struct e
     l->shape = pipeline_shape(l->pipeline);
     if (l->o.scale == 0.0)
         l->o.scale = density_scale(DENSITY_MEAN, l->shape->latent_elements);
-    if (optim_open(&l->policy, pipeline_params(l->pipeline), false, e) < 0 ||
+    if (optim_open(&l->policy, pipeline_params(l->pipeline), pipeline_pool(l->pipeline), false, e) < 0 ||
         open_flow(l, e) < 0)
         goto fail;
 

@@ -64,7 +64,7 @@ static double loss(void *arg)
     struct run *const r = arg;
     struct err e;
     params_touch_all(r->params);
-    ck_assert_msg(params_refresh(r->params, &e) == 0, "%s", e.text);
+    ck_assert_msg(params_refresh(r->params, NULL, &e) == 0, "%s", e.text);
     for (size_t i = 0; i < graph_input_count(r->graph); i++)
         graph_write(r->graph, i, r->inputs[i]);
     graph_forward(r->graph);

@@ -32,7 +32,7 @@ static struct graph *plan(struct params *p, size_t batch, enum graph_mode mode)
     struct graph *const g = graph_new(p, batch, (struct graph_options){.mode = mode});
     unet_build(g, &shape);
     ck_assert_msg(graph_plan(g, &e) == 0, "%s", e.text);
-    ck_assert(params_refresh(p, &e) == 0);
+    ck_assert(params_refresh(p, NULL, &e) == 0);
     return g;
 }
 
@@ -99,7 +99,7 @@ START_TEST(a_steady_input_is_noticed_when_it_changes)
     const int id = params_find(p, "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight");
     params_at(p, id)->value[0] += 1;
     params_touch_all(p);
-    ck_assert(params_refresh(p, &e) == 0);
+    ck_assert(params_refresh(p, NULL, &e) == 0);
     ck_assert(memcmp(after, run(g, inputs), bytes) != 0);
     graph_free(g);
     graph_free(fresh);

@@ -152,19 +152,61 @@ START_TEST(prepared_forms_follow_the_values_they_were_made_from)
     ck_assert_int_eq(params_find_form(p, b, "key", 3), PARAM_NONE);
     ck_assert_int_eq(params_find_form(p, a, "kez", 3), PARAM_NONE);
     params_at(p, a)->value[0] = 3;
-    ck_assert(params_refresh(p, &e) == 0 && params_refresh(p, &e) == 0);
+    ck_assert(params_refresh(p, NULL, &e) == 0 && params_refresh(p, NULL, &e) == 0);
     ck_assert_int_eq(fills, 1);
     ck_assert(*(const real *)params_prepared(p, slot) == 106);
     params_at(p, a)->value[0] = 4;
     params_touch_trainable(p);
-    ck_assert(params_refresh(p, &e) == 0);
+    ck_assert(params_refresh(p, NULL, &e) == 0);
     ck_assert(*(const real *)params_prepared(p, slot) == 108);
     params_set_trainable(p, "a", "", false); /* frozen: an update leaves its form alone */
     params_touch_trainable(p);
-    ck_assert(params_refresh(p, &e) == 0);
+    ck_assert(params_refresh(p, NULL, &e) == 0);
     ck_assert_int_eq(fills, 2);
     params_free(p);
     ck_assert_int_eq(drops, 1);
+}
+END_TEST
+
+static void copy_fill(void *form, const real *value, const void *state)
+{
+    (void)state;
+    memcpy(form, value, sizeof *value);
+}
+
+static void no_drop(void *state)
+{
+    (void)state;
+}
+
+START_TEST(every_stale_form_is_filled_once_by_any_number_of_threads)
+{
+    for (size_t threads = 1; threads <= 4; threads++) {
+        struct params *const p = params_new();
+        struct pool *pool;
+        struct err e;
+        int id[9], slot[9];
+        ck_assert_msg(pool_new(&pool, threads, &e) == 0, "%s", e.text);
+        for (int i = 0; i < 9; i++) {
+            char name[8];
+            snprintf(name, sizeof name, "w%d", i);
+            id[i] = add(p, name, 1, 1, false);
+        }
+        seal(p);
+        for (int i = 0; i < 9; i++)
+            slot[i] = params_add_form(p, id[i], "copy", 4,
+                                      (struct param_form){sizeof(real) * (size_t)(1 + i % 4), copy_fill, no_drop, NULL});
+        for (int round = 0; round < 2; round++) {
+            for (int i = 0; i < 9; i++)
+                params_at(p, id[i])->value[0] = (real)(10 * round + i);
+            params_touch_all(p);
+            ck_assert_msg(params_refresh(p, pool, &e) == 0, "%s", e.text);
+            for (int i = 0; i < 9; i++)
+                ck_assert(*(const real *)params_prepared(p, slot[i]) == (real)(10 * round + i));
+        }
+        pool_free(pool);
+        params_free(p);
+    }
 }
 END_TEST
 
@@ -172,4 +214,5 @@ SUITE("nn/param", 20, tight_parameters_form_one_matrix_in_values_and_gradients,
       a_second_seal_leaves_the_first_parameters_where_they_are,
       runs_cover_the_trainable_parameters_once_and_nothing_else,
       fresh_values_depend_on_seed_and_name_alone,
-      prepared_forms_follow_the_values_they_were_made_from)
+      prepared_forms_follow_the_values_they_were_made_from,
+      every_stale_form_is_filled_once_by_any_number_of_threads)
