@@ -90,7 +90,7 @@ static void plan_trajectory(struct trajectory *t, const struct rollout_request *
                 t->states[t->state_count++] = (struct trajectory_state){
                     .step = end,
                     .timestep = end < run->steps ? (uint32_t)q->kernels[end].t : 0,
-                    .has_image = run->forward_looking && !terminal,
+                    .has_image = run->forward_looking && !terminal && q->kernels[end].abar_t >= run->forward_looking_abar,
                     .terminal = terminal,
                     .reward = (double)NAN,
                 };

@@ -640,6 +640,7 @@ void codec_put_run(struct message *m, const struct run_spec *x)
     p.transition_fraction = x->transition_fraction;
     p.group_size = x->group_size;
     p.forward_looking = x->forward_looking;
+    p.forward_looking_abar = x->forward_looking_abar;
     p.lockstep = x->lockstep;
     p.lockstep_batch = x->lockstep_batch;
     p.iterations = x->iterations;
@@ -691,6 +692,7 @@ static int read_chain(struct run_spec *x, const Dagline__V1__Run *p, struct err 
         check_range(p->latent_height, 1, RUN_SIDE_MAX, "run.latent_height", e) < 0 ||
         check_range(p->latent_width, 1, RUN_SIDE_MAX, "run.latent_width", e) < 0 ||
         check_real(p->transition_fraction, 1e-3, 1.0, "run.transition_fraction", e) < 0 ||
+        check_real(p->forward_looking_abar, 0.0, 1.0, "run.forward_looking_abar", e) < 0 ||
         check_range(p->group_size, 1, RUN_COUNT_MAX, "run.group_size", e) < 0 ||
         check_range(p->lockstep_batch, p->lockstep ? 1 : 0, RUN_COUNT_MAX, "run.lockstep_batch",
                     e) < 0 ||
@@ -712,6 +714,7 @@ static int read_chain(struct run_spec *x, const Dagline__V1__Run *p, struct err 
     x->transition_fraction = p->transition_fraction;
     x->group_size = p->group_size;
     x->forward_looking = p->forward_looking;
+    x->forward_looking_abar = p->forward_looking_abar;
     x->lockstep = p->lockstep;
     x->lockstep_batch = p->lockstep_batch;
     x->iterations = p->iterations;

@@ -122,6 +122,7 @@ struct run_spec {
     double transition_fraction;
     uint32_t group_size;
     bool forward_looking, lockstep;
+    double forward_looking_abar;
     uint32_t lockstep_batch;
     uint64_t iterations;
     char *settings; /* owned */
