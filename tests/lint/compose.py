@@ -602,6 +602,15 @@ def check_libraries():
     check(not (listed - packages), f"docker/packages: runtime has what no binary loads: {sorted(listed - packages)}")
 
 
+def check_run_settings():
+    """docker/run.yaml trains the embedded model as `dagline run` does."""
+    deployed = read_yaml("docker/run.yaml", {})
+    for section, values in read_yaml("models/shapes/run.yaml", {}).items():
+        for name, value in values.items():
+            there = (deployed.get(section) or {}).get(name)
+            check(there == value, f"docker/run.yaml: {section}.{name} is {there}, in models/shapes/run.yaml {value}")
+
+
 def check_docs(compose):
     """Every `docker compose` line of the docs names services and files that are there."""
     text = open("docs/deploy.md", encoding="utf-8").read()
@@ -638,6 +647,8 @@ def main():
     check_image(compose)
     check_libraries()
     check_docs(compose)
+    if model_is_here():
+        check_run_settings()
     folder = check_secrets(compose)
     if folder is None:
         return
