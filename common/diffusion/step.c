@@ -77,6 +77,18 @@ double step_log_pf(const struct transition_kernel *k, const real *x_t, const rea
     return log_normal(sum, k->var, n);
 }
 
+double step_log_ratio(const struct transition_kernel *k, const real *x_t, const real *out,
+                      const real *out_base, const real *x_s, size_t n)
+{
+    assert(k->var > 0.0 && n > 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double mean = mean_at(k, x_t[i], out[i]), base = mean_at(k, x_t[i], out_base[i]);
+        sum += k->mean_out * ((double)out[i] - (double)out_base[i]) * (2.0 * (double)x_s[i] - mean - base);
+    }
+    return sum / (2.0 * k->var);
+}
+
 double step_log_q(const struct transition_kernel *k, const real *x_t, const real *x_s, size_t n)
 {
     assert(k->q_var > 0.0 && n > 0);

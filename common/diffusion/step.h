@@ -50,6 +50,12 @@ void step_noise(real *x_t, const struct transition_kernel *k, const real *x_s, c
 double step_log_pf(const struct transition_kernel *k, const real *x_t, const real *out,
                    const real *x_s, size_t n);
 
+/* log P_F - log P_base in nats, of two outputs at the same x_t with the same variance:
+ * (mean - mean_base) . (2 x_s - mean - mean_base) / 2v, without the cancellation of two large
+ * densities. */
+double step_log_ratio(const struct transition_kernel *k, const real *x_t, const real *out,
+                      const real *out_base, const real *x_s, size_t n);
+
 /* Nats. k->q_var > 0 is asserted. */
 double step_log_q(const struct transition_kernel *k, const real *x_t, const real *x_s, size_t n);
 

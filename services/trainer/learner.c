@@ -7,7 +7,7 @@
 #include "io/safetensors.h"
 #include "nn/optim.h"
 #include "nn/runner.h"
-#include "trainer/objective.h"
+#include "trainer/advantage.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -41,13 +41,23 @@ struct learner {
     const real **conditions;
     real *contexts;            /* [.,L,d], gathered for the flow network */
     real *flow_out, *d_flow;   /* [.,1] */
+    real *base;                /* [.,D] the base model's output, where the objective wants it */
     /* its transitions */
-    struct objective_transition *in;
-    struct objective_cotangent *cotangent;
     const struct trajectory_transition **transition;
     uint32_t *from, *to;       /* indices into states */
-    real *noise, *out_old;     /* [D] */
+    real *noise;               /* [D] */
+
+    /* the whole update */
+    struct objective_needs needs;
+    struct advantage *advantage, *advantage_next; /* DDPO alone, else NULL; with the update under way */
+    struct objective_transition *in;         /* [transitions_room] */
+    struct objective_cotangent *cotangent;   /* [transitions_room] */
+    struct objective_chain *chain;           /* [chains_room] */
+    size_t transitions_room, chains_room;
 };
+
+#define REWARD_ROWS_MAX (1 << 24)
+#define CLIP_NATS 1.64 /* 1e-4 in the mean over the 16384 elements of a latent of Stable Diffusion */
 
 /* ---- life ---- */
 
@@ -82,6 +92,11 @@ static int open_flow(struct learner *l, struct err *e)
     return optim_open(&l->flow, l->flow_params, pipeline_pool(l->pipeline), false, e);
 }
 
+static bool wants_base(const struct learner *l)
+{
+    return l->needs.base || l->o.anchor > 0.0;
+}
+
 int learner_open(struct learner **out, const struct learner_options *o, struct err *e)
 {
     struct learner *l = mem_new(1, sizeof *l);
@@ -95,14 +110,21 @@ int learner_open(struct learner **out, const struct learner_options *o, struct e
         goto fail;
     l->o.model_folder = NULL; /* read; the caller's string may go */
     l->shape = pipeline_shape(l->pipeline);
-    if (l->o.scale == 0.0)
-        l->o.scale = density_scale(DENSITY_MEAN, l->shape->latent_elements);
+    struct objective_settings *const objective = &l->o.objective;
+    if (objective->scale == 0.0)
+        objective->scale = density_scale(DENSITY_MEAN, l->shape->latent_elements);
+    if (objective->clip == 0.0)
+        objective->clip = CLIP_NATS * objective->scale;
+    l->needs = objective_needs(objective->kind);
+    if (objective->kind == OBJECTIVE_DDPO)
+        l->advantage = advantage_new();
     if (optim_open(&l->policy, pipeline_params(l->pipeline), pipeline_pool(l->pipeline), false, e) < 0 ||
         open_flow(l, e) < 0)
         goto fail;
 
     /* whole trajectories go into a micro-batch, so it must hold at least one */
-    const size_t most = pipeline_train_batch_max(l->pipeline);
+    const size_t allowed = pipeline_train_batch_max(l->pipeline);
+    const size_t most = o->micro_batch > 0 && o->micro_batch < allowed ? o->micro_batch : allowed;
     const size_t n = l->states_max = most > o->steps + 1 ? most : o->steps + 1;
     const size_t D = l->shape->latent_elements, context = l->shape->tokens * l->shape->condition_width;
     l->place = mem_new(n, sizeof *l->place);
@@ -111,19 +133,18 @@ int learner_open(struct learner **out, const struct learner_options *o, struct e
     l->out = mem_slab(n * D * sizeof(real), "a micro-batch", e);
     l->d_out = mem_slab(n * D * sizeof(real), "a micro-batch", e);
     l->contexts = mem_slab(n * context * sizeof(real), "a micro-batch", e);
-    if (l->x == NULL || l->out == NULL || l->d_out == NULL || l->contexts == NULL)
+    if (wants_base(l))
+        l->base = mem_slab(n * D * sizeof(real), "a micro-batch", e);
+    if (l->x == NULL || l->out == NULL || l->d_out == NULL || l->contexts == NULL || (wants_base(l) && l->base == NULL))
         goto fail;
     l->times = mem_new(n, sizeof *l->times);
     l->conditions = mem_new(n, sizeof *l->conditions);
     l->flow_out = mem_new(n, sizeof *l->flow_out);
     l->d_flow = mem_new(n, sizeof *l->d_flow);
-    l->in = mem_new(n, sizeof *l->in);
-    l->cotangent = mem_new(n, sizeof *l->cotangent);
     l->transition = mem_new(n, sizeof *l->transition);
     l->from = mem_new(n, sizeof *l->from);
     l->to = mem_new(n, sizeof *l->to);
     l->noise = mem_new(D, sizeof *l->noise);
-    l->out_old = mem_new(D, sizeof *l->out_old);
     *out = l;
     return 0;
 fail:
@@ -150,13 +171,16 @@ void learner_close(struct learner *l)
     mem_free(l->conditions);
     mem_free(l->flow_out);
     mem_free(l->d_flow);
+    mem_free(l->base);
     mem_free(l->in);
     mem_free(l->cotangent);
+    mem_free(l->chain);
+    advantage_free(l->advantage);
+    advantage_free(l->advantage_next);
     mem_free(l->transition);
     mem_free(l->from);
     mem_free(l->to);
     mem_free(l->noise);
-    mem_free(l->out_old);
     mem_free(l);
 }
 
@@ -179,7 +203,7 @@ uint64_t learner_bytes(const struct learner *l)
 {
     const uint64_t D = l->shape->latent_elements, context = l->shape->tokens * l->shape->condition_width;
     return pipeline_bytes(l->pipeline) + runner_bytes(l->flow_runner) +
-           (3 * l->policy.count + 4 * l->flow.count + l->states_max * (3 * D + context)) * sizeof(real);
+           (3 * l->policy.count + 4 * l->flow.count + l->states_max * ((wants_base(l) ? 4 : 3) * D + context)) * sizeof(real);
 }
 
 /* ---- one micro-batch: whole trajectories [first, last) of the batch ---- */
@@ -245,28 +269,17 @@ static double psi_of(const struct learner *l, const struct trajectory *t, const 
     return weight == 0.0 || !s->has_image ? 0.0 : weight * s->reward;
 }
 
-static void fill_transition(struct learner *l, size_t i)
+/* log N(x; 0, I), nats. */
+static double log_standard_normal(const float *x, size_t n)
 {
-    const size_t D = l->shape->latent_elements;
-    const struct trajectory_transition *x = l->transition[i];
-    const struct trajectory *t = l->states[l->from[i]];
-    const struct transition_kernel *kernel = &l->o.kernels[x->step];
-    const real *x_t = l->x + (size_t)l->from[i] * D;
-    const float *x_s = t->latents + (size_t)x->to * D;
-    const bool terminal = t->states[x->to].terminal;
-    l->in[i] = (struct objective_transition){
-        .log_pf = step_log_pf(kernel, x_t, l->out + (size_t)l->from[i] * D, x_s, D),
-        .log_pb = step_log_q(kernel, x_t, x_s, D),
-        .flow_t = l->o.flow_scale * (double)l->flow_out[l->from[i]],
-        .flow_s = terminal ? 0.0 : l->o.flow_scale * (double)l->flow_out[l->to[i]],
-        .psi_t = psi_of(l, t, &t->states[x->from]),
-        .psi_s = psi_of(l, t, &t->states[x->to]),
-        .terminal = terminal,
-    };
+    double square = 0.0;
+    for (size_t i = 0; i < n; i++)
+        square += (double)x[i] * (double)x[i];
+    return -0.5 * (square + (double)n * log(2.0 * 3.14159265358979323846));
 }
 
-/* dL/d out of transition i, the proximal term included. */
-static double add_cotangent(struct learner *l, size_t i, size_t count)
+/* What an objective sees of transition i of the micro-batch, from l->out and l->flow_out. */
+static struct objective_transition describe_transition(const struct learner *l, size_t i)
 {
     const size_t D = l->shape->latent_elements;
     const struct trajectory_transition *x = l->transition[i];
@@ -274,29 +287,76 @@ static double add_cotangent(struct learner *l, size_t i, size_t count)
     const struct transition_kernel *kernel = &l->o.kernels[x->step];
     const real *x_t = l->x + (size_t)l->from[i] * D, *out = l->out + (size_t)l->from[i] * D;
     const float *x_s = t->latents + (size_t)x->to * D;
-    real *d_out = l->d_out + (size_t)l->from[i] * D;
-    step_log_pf_backward(d_out, kernel, x_t, out, x_s, D, l->cotangent[i].d_log_pf);
-    l->d_flow[l->from[i]] += (real)(l->o.flow_scale * l->cotangent[i].d_flow_t);
-    if (!l->in[i].terminal)
-        l->d_flow[l->to[i]] += (real)(l->o.flow_scale * l->cotangent[i].d_flow_s);
-    if (l->o.proximal == 0.0)
-        return 0.0;
+    const bool terminal = t->states[x->to].terminal;
+    struct objective_transition y = {
+        .log_pf = step_log_pf(kernel, x_t, out, x_s, D),
+        .log_pf_old = x->log_prob,
+        .psi_t = psi_of(l, t, &t->states[x->from]),
+        .psi_s = psi_of(l, t, &t->states[x->to]),
+        .step = x->step,
+        .terminal = terminal,
+    };
+    if (kernel->q_var > 0.0)
+        y.log_pb = step_log_q(kernel, x_t, x_s, D);
+    if (l->needs.base)
+        y.log_ratio_base = step_log_ratio(kernel, x_t, out, l->base + (size_t)l->from[i] * D, x_s, D);
+    if (l->needs.flow) {
+        y.flow_t = l->o.flow_scale * (double)l->flow_out[l->from[i]];
+        y.flow_s = terminal ? 0.0 : l->o.flow_scale * (double)l->flow_out[l->to[i]];
+    }
+    return y;
+}
 
-    /* The rollout's noise has an address: its mean, and with it what its network said, come back from x_s. */
-    chain_noise(l->noise, l->o.seed, t->id, x->step + 1, D);
-    const double sd = sqrt(kernel->var), weight = 2.0 * l->o.proximal / ((double)D * (double)count);
+/* d_out += dL/d out of lambda mean (out - ref)^2 over the update's transitions; returns its value. */
+static double pull(real *d_out, const real *out, const real *ref, size_t D, double lambda, size_t count)
+{
+    const double weight = 2.0 * lambda / ((double)D * (double)count);
     double square = 0.0;
     for (size_t j = 0; j < D; j++) {
-        const double mean_old = (double)x_s[j] - sd * (double)l->noise[j];
-        const double out_old = (mean_old - kernel->mean_x * (double)x_t[j]) / kernel->mean_out;
-        const double gap = (double)out[j] - out_old;
+        const double gap = (double)out[j] - (double)ref[j];
         square += gap * gap;
         d_out[j] += (real)(weight * gap);
     }
-    return l->o.proximal * square / ((double)D * (double)count);
+    return lambda * square / ((double)D * (double)count);
 }
 
-static int forward(struct learner *l, struct err *e)
+/* What the network said at rollout.  Its noise has an address: the mean, and with it the output, come back from x_s. */
+static void recover_output(real *out_old, const struct learner *l, const struct trajectory *t,
+                           const struct trajectory_transition *x, const real *x_t, const float *x_s)
+{
+    const size_t D = l->shape->latent_elements;
+    const struct transition_kernel *kernel = &l->o.kernels[x->step];
+    const double sd = sqrt(kernel->var);
+    chain_noise(out_old, l->o.seed, t->id, x->step + 1, D);
+    for (size_t j = 0; j < D; j++) {
+        const double mean_old = (double)x_s[j] - sd * (double)out_old[j];
+        out_old[j] = (real)((mean_old - kernel->mean_x * (double)x_t[j]) / kernel->mean_out);
+    }
+}
+
+/* dL/d out of transition i of the micro-batch and dL/d flow of its ends; returns the value of the pulls. */
+static double add_cotangent(struct learner *l, size_t i, const struct objective_cotangent *c, bool terminal, size_t count)
+{
+    const size_t D = l->shape->latent_elements, at = (size_t)l->from[i] * D;
+    const struct trajectory_transition *x = l->transition[i];
+    const struct trajectory *t = l->states[l->from[i]];
+    const float *x_s = t->latents + (size_t)x->to * D;
+    step_log_pf_backward(l->d_out + at, &l->o.kernels[x->step], l->x + at, l->out + at, x_s, D, c->d_log_pf);
+    l->d_flow[l->from[i]] += (real)(l->o.flow_scale * c->d_flow_t);
+    if (!terminal)
+        l->d_flow[l->to[i]] += (real)(l->o.flow_scale * c->d_flow_s);
+    double value = 0.0;
+    if (l->o.proximal > 0.0) {
+        recover_output(l->noise, l, t, x, l->x + at, x_s);
+        value += pull(l->d_out + at, l->out + at, l->noise, D, l->o.proximal, count);
+    }
+    if (l->o.anchor > 0.0)
+        value += pull(l->d_out + at, l->out + at, l->base + at, D, l->o.anchor, count);
+    return value;
+}
+
+/* Policy and flow at the gathered states; `train`: kept for a backward pass. */
+static int forward(struct learner *l, bool train, struct err *e)
 {
     const size_t context = l->shape->tokens * l->shape->condition_width;
     for (size_t i = 0; i < l->n_states; i++) {
@@ -306,54 +366,100 @@ static int forward(struct learner *l, struct err *e)
     }
     const void *const inputs[] = {l->x, l->times, l->contexts};
     real *const outputs[] = {l->flow_out};
-    return pipeline_train_forward(l->pipeline, l->out, l->x, l->times, l->conditions, l->n_policy,
-                                  l->o.guidance, e) < 0 ||
-                   runner_forward(l->flow_runner, inputs, outputs, l->n_states, e) < 0
-               ? -1
-               : 0;
+    /* the base model first: it may not come between a forward pass and its backward pass */
+    if (wants_base(l) && pipeline_predict_base(l->pipeline, l->base, l->x, l->times, l->conditions, l->n_policy,
+                                               l->o.guidance, e) < 0)
+        return -1;
+    if (train ? pipeline_train_forward(l->pipeline, l->out, l->x, l->times, l->conditions, l->n_policy, l->o.guidance, e) < 0
+              : pipeline_predict(l->pipeline, l->out, NULL, l->x, l->times, l->conditions, l->n_policy, l->o.guidance, e) < 0)
+        return -1;
+    if (!l->needs.flow)
+        return 0;
+    return train ? runner_forward(l->flow_runner, inputs, outputs, l->n_states, e)
+                 : runner_infer(l->flow_runner, inputs, outputs, l->n_states, e);
 }
 
 static int backward(struct learner *l, struct err *e)
 {
     const real *const d_outputs[] = {l->d_flow};
-    return pipeline_train_backward(l->pipeline, l->policy.grads, l->d_out, e) < 0 ||
-                   runner_backward(l->flow_runner, d_outputs, NULL, l->flow.grads, e) < 0
-               ? -1
-               : 0;
+    if (pipeline_train_backward(l->pipeline, l->policy.grads, l->d_out, e) < 0)
+        return -1;
+    return l->needs.flow ? runner_backward(l->flow_runner, d_outputs, NULL, l->flow.grads, e) : 0;
 }
 
-/* Trajectories [first, last): adds to the gradients, to the sums in `stats`, and to delta_abs. */
-static int micro_batch(struct learner *l, struct trajectory *const *batch, size_t first, size_t last,
-                       size_t count, const struct objective_settings *objective, struct learner_stats *stats,
-                       double *delta_abs, struct err *e)
+/* An update under way: its batch, cut into micro-batches of whole trajectories. */
+struct update {
+    struct trajectory *const *batch;
+    size_t n, transitions;
+    struct objective_settings objective;
+    struct learner_stats *stats;
+    double *delta_abs; /* [n] or NULL */
+    int (*poll)(void *, struct err *);
+    void *poll_arg;
+};
+
+/* The end of the micro-batch that begins at `first`. */
+static size_t micro_batch_end(const struct learner *l, const struct update *u, size_t first)
 {
-    gather(l, batch, first, last);
-    if (forward(l, e) < 0)
+    size_t last = first, states = 0;
+    while (last < u->n && states + u->batch[last]->state_count <= l->states_max)
+        states += u->batch[last++]->state_count;
+    assert(last > first);
+    return last;
+}
+
+/* Scores trajectories [first, last): l->in of their transitions. */
+static int score(struct learner *l, const struct update *u, size_t first, size_t last, bool train, struct err *e)
+{
+    gather(l, u->batch, first, last);
+    if (forward(l, train, e) < 0)
         return -1;
     for (size_t i = 0; i < l->n_transitions; i++)
-        fill_transition(l, i);
-    objective_dag_db(l->cotangent, l->in, l->n_transitions, count, objective);
+        l->in[l->chain[first].first + i] = describe_transition(l, i);
+    return 0;
+}
+
+static void objective(struct learner *l, const struct update *u, size_t first, size_t last)
+{
+    const struct objective_batch b = {.transition = l->in,
+                                      .chain = l->chain + first,
+                                      .m = last - first,
+                                      .transitions = u->transitions,
+                                      .chains = u->n};
+    objective_run(l->cotangent, &b, &u->objective);
+}
+
+/* Backward through trajectories [first, last), which were scored last. */
+static int learn(struct learner *l, const struct update *u, size_t first, size_t last, struct err *e)
+{
+    const size_t at = l->chain[first].first;
+    (void)last;
     memset(l->d_flow, 0, l->n_states * sizeof *l->d_flow);
-    const double share = 1.0 / (double)count;
-    size_t i = 0;
-    for (size_t k = first; k < last; k++) {
-        double sum = 0.0;
-        for (uint32_t j = 0; j < batch[k]->transition_count; j++, i++) {
-            const struct objective_cotangent *c = &l->cotangent[i];
-            stats->loss += c->loss + add_cotangent(l, i, count);
-            stats->delta_mean += share * c->delta;
-            stats->delta_abs += share * fabs(c->delta);
-            stats->delta_rms += share * c->delta * c->delta;
-            stats->log_pf += share * objective->scale * l->in[i].log_pf;
-            stats->log_pb += share * objective->scale * l->in[i].log_pb;
-            stats->log_ratio += share * objective->scale * (l->in[i].log_pf - l->transition[i]->log_prob);
-            stats->flow_mean += share * l->in[i].flow_t;
-            sum += fabs(c->delta);
-        }
-        if (delta_abs != NULL)
-            delta_abs[k] = sum / (double)batch[k]->transition_count;
-    }
+    for (size_t i = 0; i < l->n_transitions; i++)
+        u->stats->loss += add_cotangent(l, i, &l->cotangent[at + i], l->in[at + i].terminal, u->transitions);
     return backward(l, e);
+}
+
+/* Every gradient of the update, once or twice through its trajectories. */
+static int gradients(struct learner *l, const struct update *u, struct err *e)
+{
+    const bool twice = l->needs.whole_batch && micro_batch_end(l, u, 0) < u->n;
+    for (int pass = twice ? 0 : 1; pass < 2; pass++) {
+        for (size_t first = 0, last; first < u->n; first = last) {
+            last = micro_batch_end(l, u, first);
+            if (score(l, u, first, last, pass == 1, e) < 0)
+                return -1;
+            if (!twice)
+                objective(l, u, first, last);
+            if (pass == 1 && learn(l, u, first, last, e) < 0)
+                return -1;
+            if (u->poll != NULL && u->poll(u->poll_arg, e) < 0)
+                return -1;
+        }
+        if (pass == 0)
+            objective(l, u, 0, u->n);
+    }
+    return 0;
 }
 
 /* ---- the update ---- */
@@ -433,35 +539,114 @@ static int measure_kl(struct learner *l, struct trajectory *const *batch, size_t
     return 0;
 }
 
+/* Room for the update's transitions and chains; the chains themselves. */
+static void lay_out(struct learner *l, const struct update *u)
+{
+    if (u->transitions > l->transitions_room) {
+        l->in = mem_grow(l->in, u->transitions, sizeof *l->in);
+        l->cotangent = mem_grow(l->cotangent, u->transitions, sizeof *l->cotangent);
+        l->transitions_room = u->transitions;
+    }
+    if (u->n > l->chains_room) {
+        l->chain = mem_grow(l->chain, u->n, sizeof *l->chain);
+        l->chains_room = u->n;
+    }
+    size_t at = 0;
+    for (size_t k = 0; k < u->n; k++) {
+        const struct trajectory *t = u->batch[k];
+        l->chain[k] = (struct objective_chain){
+            .first = at,
+            .count = t->transition_count,
+            .group = t->prompt_index,
+            .reward = t->reward,
+            .log_prior = log_standard_normal(t->latents, l->shape->latent_elements),
+        };
+        at += t->transition_count;
+    }
+    if (l->advantage == NULL)
+        return;
+    double *const reward = mem_new(2 * u->n, sizeof *reward), *const advantage = reward + u->n;
+    uint32_t *const prompt = mem_new(u->n, sizeof *prompt);
+    for (size_t k = 0; k < u->n; k++) {
+        reward[k] = u->batch[k]->reward;
+        prompt[k] = u->batch[k]->prompt_index;
+    }
+    advantage_free(l->advantage_next);
+    l->advantage_next = advantage_copy(l->advantage);
+    advantage_batch(l->advantage_next, advantage, reward, prompt, u->n);
+    for (size_t k = 0; k < u->n; k++)
+        l->chain[k].advantage = advantage[k];
+    mem_free(prompt);
+    mem_free(reward);
+}
+
+/* What the update's transitions were like. */
+static void describe_transitions(const struct learner *l, const struct update *u, struct learner_stats *stats)
+{
+    const double share = 1.0 / (double)u->transitions, S = u->objective.scale;
+    size_t in_quarter[LEARNER_QUARTERS] = {0};
+    double squares = 0.0;
+    for (int q = 0; q < LEARNER_QUARTERS; q++)
+        stats->quarter[q].delta_abs = stats->quarter[q].clipped = 0.0;
+    for (size_t i = 0; i < u->transitions; i++) {
+        const struct objective_cotangent *c = &l->cotangent[i];
+        const struct objective_transition *x = &l->in[i];
+        const uint32_t q = x->step * LEARNER_QUARTERS / l->o.steps;
+        stats->loss += c->loss;
+        stats->delta_mean += share * c->delta;
+        stats->delta_abs += share * fabs(c->delta);
+        stats->delta_rms += share * c->delta * c->delta;
+        stats->log_pf += share * S * x->log_pf;
+        stats->log_pb += share * S * x->log_pb;
+        stats->log_ratio += share * S * (x->log_pf - x->log_pf_old);
+        stats->flow_mean += share * x->flow_t;
+        stats->weight_mean += share * c->weight;
+        squares += c->weight * c->weight;
+        stats->clipped += c->clipped ? share : 0.0;
+        stats->quarter[q].delta_abs += fabs(c->delta);
+        stats->quarter[q].clipped += c->clipped;
+        in_quarter[q]++;
+    }
+    stats->delta_rms = sqrt(stats->delta_rms);
+    stats->weight_ess = stats->weight_mean * stats->weight_mean / (squares * share);
+    for (int q = 0; q < LEARNER_QUARTERS; q++) {
+        const double each = in_quarter[q] > 0 ? 1.0 / (double)in_quarter[q] : (double)NAN;
+        stats->quarter[q].delta_abs *= each;
+        stats->quarter[q].clipped *= each;
+    }
+    for (size_t k = 0; u->delta_abs != NULL && k < u->n; k++) {
+        const struct objective_chain *t = &l->chain[k];
+        u->delta_abs[k] = 0.0;
+        for (size_t i = t->first; i < t->first + t->count; i++)
+            u->delta_abs[k] += fabs(l->cotangent[i].delta) / (double)t->count;
+    }
+}
+
 int learner_update(struct learner *l, struct trajectory *const *batch, size_t n, struct learner_stats *stats,
                    double *delta_abs, int (*poll)(void *, struct err *), void *arg, struct err *e)
 {
-    size_t count = 0;
+    struct update u = {.batch = batch, .n = n, .objective = l->o.objective, .stats = stats, .delta_abs = delta_abs,
+                       .poll = poll, .poll_arg = arg};
     for (size_t i = 0; i < n; i++)
-        count += batch[i]->transition_count;
-    *stats = (struct learner_stats){.path_kl = (double)NAN, .transitions = count};
+        u.transitions += batch[i]->transition_count;
+    *stats = (struct learner_stats){.path_kl = (double)NAN, .transitions = u.transitions};
     describe_batch(l, batch, n, stats);
-    stats->beta = objective_beta(l->o.beta, l->o.beta_warmup, l->step, l->o.updates_total);
-    const struct objective_settings objective = {
-        .scale = l->o.scale, .beta = stats->beta, .delta_max = l->o.delta_max};
+    u.objective.beta = stats->beta = objective_beta(l->o.objective.beta, l->o.beta_warmup, l->step, l->o.updates_total);
+    lay_out(l, &u);
     optim_zero_grads(&l->policy);
     optim_zero_grads(&l->flow);
-
-    for (size_t first = 0; first < n;) {
-        size_t last = first, states = 0;
-        while (last < n && states + batch[last]->state_count <= l->states_max)
-            states += batch[last++]->state_count;
-        assert(last > first);
-        if (micro_batch(l, batch, first, last, count, &objective, stats, delta_abs, e) < 0 ||
-            (poll != NULL && poll(arg, e) < 0))
-            return -1;
-        first = last;
-    }
-    stats->delta_rms = sqrt(stats->delta_rms);
+    if (gradients(l, &u, e) < 0)
+        return -1;
+    describe_transitions(l, &u, stats);
     if (!isfinite(stats->loss))
         return err_set(e, ERR_NONFINITE, "step %llu: loss %g", (unsigned long long)l->step + 1, stats->loss);
     if (step_both(l, stats, e) < 0)
         return err_wrap(e, "step %llu", (unsigned long long)l->step + 1);
+    if (l->advantage != NULL) {
+        advantage_free(l->advantage);
+        l->advantage = l->advantage_next;
+        l->advantage_next = NULL;
+    }
     l->step++;
     return measure_kl(l, batch, n, &stats->path_kl, e);
 }
@@ -524,19 +709,44 @@ int learner_save(const struct learner *l, struct learner_blob out[LEARNER_BLOBS]
     out[0].name = "policy";
     out[1].name = "flow";
     out[2].name = "optimizer";
-    struct safetensors_item moments[4];
-    moments_of(l, moments);
+    struct safetensors_item item[5];
+    float *rewards = NULL;
+    size_t items = 4, rows = 0;
+    moments_of(l, item);
+    if (l->advantage != NULL)
+        rewards = advantage_save(l->advantage, &rows);
+    if (rows > 0)
+        item[items++] = (struct safetensors_item){.name = "rewards", .dtype = DTYPE_F32, .rank = 2,
+                                                  .shape = {(int64_t)rows, ADVANTAGE_ROW}, .data = rewards};
     char step[24];
     snprintf(step, sizeof step, "%llu", (unsigned long long)l->step);
     const struct safetensors_meta meta = {"step", step};
-    if (learner_policy(l, &out[0].bytes, &out[0].n, e) < 0 || save_flow(l, &out[1], e) < 0 ||
-        safetensors_encode(&out[2].bytes, &out[2].n, moments, 4, &meta, 1, e) < 0) {
+    const int rc = learner_policy(l, &out[0].bytes, &out[0].n, e) < 0 || save_flow(l, &out[1], e) < 0 ||
+                           safetensors_encode(&out[2].bytes, &out[2].n, item, items, &meta, 1, e) < 0
+                       ? -1
+                       : 0;
+    mem_free(rewards);
+    if (rc < 0) {
         for (int i = 0; i < LEARNER_BLOBS; i++)
             mem_free(out[i].bytes);
         memset(out, 0, LEARNER_BLOBS * sizeof *out);
-        return -1;
     }
-    return 0;
+    return rc;
+}
+
+static int restore_rewards(struct learner *l, const struct safetensors *f, struct err *e)
+{
+    const struct safetensors_tensor *t = safetensors_find(f, "rewards");
+    if (l->advantage == NULL || t == NULL)
+        return l->advantage == NULL ? 0 : advantage_restore(l->advantage, NULL, 0, e);
+    if (t->rank != 2 || t->shape[0] < 1 || t->shape[0] > REWARD_ROWS_MAX || t->shape[1] != ADVANTAGE_ROW)
+        return err_set(e, ERR_SHAPE, "the per-prompt rewards are no table of %d columns", ADVANTAGE_ROW);
+    float *const state = mem_new((size_t)t->shape[0] * ADVANTAGE_ROW, sizeof *state);
+    int rc = safetensors_load(f, "rewards", t->shape, 2, state, e);
+    if (rc == 0)
+        rc = advantage_restore(l->advantage, state, (size_t)t->shape[0], e);
+    mem_free(state);
+    return rc;
 }
 
 static int restore_optimizer(struct learner *l, const struct learner_blob *in, struct err *e)
@@ -552,6 +762,8 @@ static int restore_optimizer(struct learner *l, const struct learner_blob *in, s
     const char *step = safetensors_metadata(f, "step");
     if (rc == 0 && (step == NULL || sscanf(step, "%" SCNu64, &l->step) != 1))
         rc = err_set(e, ERR_INVALID, "%s: metadata has no step", in->name);
+    if (rc == 0)
+        rc = restore_rewards(l, f, e);
     safetensors_close(f);
     return rc;
 }

@@ -12,12 +12,14 @@
 #include "diffusion/pipeline.h"
 #include "diffusion/schedule.h"
 #include "rollout/trajectory.h"
+#include "trainer/objective.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define LEARNER_FLOW_LEVELS_MAX 6
+#define LEARNER_QUARTERS 4
 
 /* What the forward-looking reward of a state is worth: psi = beta * weight(t) * r. */
 enum learner_psi {
@@ -36,12 +38,14 @@ struct learner_options {
     const struct transition_kernel *kernels; /* [steps]; borrowed, read by updates only */
     uint32_t steps;
 
-    double scale;             /* S; 0: 1/D */
-    double beta, beta_warmup; /* log R = beta r; reached after this fraction of the updates */
+    /* scale 0: 1/D; beta: reached after beta_warmup of the updates; clip 0: 1.64 nats in the unit of scale, which is
+     * 1e-4 for a latent of Stable Diffusion */
+    struct objective_settings objective;
+    double beta_warmup;
     uint64_t updates_total;
     enum learner_psi psi;
-    double delta_max;         /* Huber threshold; 0: off */
     double proximal;          /* lambda of lambda mean (out - out_rollout)^2 */
+    double anchor;            /* the same against the base model's output */
 
     double lr, flow_lr;
     double lr_final;          /* share of both at the last update; falls over the second half */
@@ -49,6 +53,7 @@ struct learner_options {
     double grad_norm_max;     /* of policy and flow separately; 0: off */
     uint32_t flow_levels, flow_channels[LEARNER_FLOW_LEVELS_MAX];
     double flow_scale;        /* log F~ = flow_scale * the network's output */
+    uint32_t micro_batch;     /* states of a pass at most, whole trajectories; 0: as many as memory allows */
     uint32_t kl_states;       /* states on which the distance to the base model is measured; 0: never */
 };
 
@@ -62,6 +67,11 @@ struct learner_stats {
     double reward_mean, reward_sd;     /* of the final images of the batch */
     double spread;                     /* mean pairwise distance of final latents within a prompt */
     double path_kl;                    /* of whole chain to the base model, nats; NaN where not measured */
+    double weight_mean, weight_ess;    /* of the objective's ratios: 1 and 1 without any; ess as a share of the transitions */
+    double clipped;                    /* share of transitions whose gradient was cut off */
+    struct {
+        double delta_abs, clipped;     /* NaN where the batch has no transition there */
+    } quarter[LEARNER_QUARTERS];       /* of the chain, from noise on */
     uint64_t transitions;
 };
 
@@ -90,7 +100,7 @@ int learner_policy(const struct learner *l, uint8_t **bytes, size_t *n, struct e
 
 /* Everything that resuming needs, as named safetensors blobs; restoring them and repeating the same
  * batches gives the same state, bit for bit. */
-#define LEARNER_BLOBS 3
+#define LEARNER_BLOBS 3 /* the optimizer's holds what else the objective remembers, too */
 struct learner_blob {
     const char *name; /* "policy", "flow", "optimizer" */
     uint8_t *bytes;   /* mem_free */

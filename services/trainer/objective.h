@@ -1,6 +1,5 @@
-/* Training objectives: scalars of a transition in, coefficients out.  Pure: no I/O, no clock, no
- * random numbers, no allocation, no network.  Mathematics: "Improving GFlowNets for Text-to-Image
- * Diffusion Alignment" (arXiv 2406.00633); symbols as in docs/numerics.md.
+/* Training objectives: scalars of transitions in, coefficients out.  Pure: no I/O, no clock, no random numbers, no
+ * network.  Mathematics and sources: docs/numerics.md.
  *
  * An objective never sees a tensor.  Every one of them reaches the policy through log p_F alone, and
  * d log p_F / d eps is closed-form (diffusion/step.h), so that dL/d(log p_F) is all it must say:
@@ -16,38 +15,102 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What is trained towards.  Below, c = S (log p_F - log q) for the objectives whose target is R^beta, and
+ * c = S (log p_F - log p_base) for those that keep the prior (target p_base R^beta); F = f + beta psi, and F := beta r
+ * at the terminal state; f = log F~ of the flow network. */
+enum objective_kind {
+    OBJECTIVE_DAG_DB,      /* delta = F_t + c - F_s for each transition; L = mean delta^2 (arXiv 2406.00633) */
+    OBJECTIVE_DAG_SUBTB,   /* the same over every stretch m < n of a chain, weights lambda^(n-m), normalised */
+    OBJECTIVE_DAG_KL,      /* the flow by DAG_DB; the policy by REINFORCE with advantage -delta (arXiv 2406.00633) */
+    OBJECTIVE_TB,          /* (f_T + S log N(x_T) + sum c - beta r)^2 for each chain: f_T is log Z(c, x_T) */
+    OBJECTIVE_VARGRAD,     /* variance of S log N(x_T) + sum c - beta r over the chains of one prompt */
+    OBJECTIVE_RESIDUAL_DB, /* DAG_DB with the prior kept */
+    OBJECTIVE_RTB,         /* (f_T + sum c - beta r)^2 with the prior kept (arXiv 2405.20971) */
+    OBJECTIVE_RELATIVE_VARGRAD, /* variance of sum c - beta r with the prior kept */
+    OBJECTIVE_GROUP_SOFTMAX, /* KL(softmax(beta r~) || softmax(S sum log p_F)) over the chains of one prompt; r~ is r
+                              * standardised there (TMPO, arXiv 2605.10983) */
+    OBJECTIVE_DDPO,        /* clipped policy gradient with the chain's advantage (arXiv 2305.13301) */
+    OBJECTIVE_KINDS
+};
+
+/* What an objective reads, so that nothing else is computed. */
+struct objective_needs {
+    bool whole_batch; /* its coefficients depend on the whole update: the batch is scored once before */
+    bool whole_chain; /* every transition of a chain: run.transition_fraction 1 */
+    bool flow;        /* the flow network */
+    bool base;        /* log p_base */
+    bool noising;     /* log q: eta 1 alone has a Markov noising kernel */
+    bool groups;      /* several chains of one prompt in a batch: run.group_size above 1 */
+};
+struct objective_needs objective_needs(enum objective_kind kind);
+
+/* How actions of another policy than the current one are weighed (DAG_KL). */
+enum objective_ratio {
+    RATIO_NONE,      /* as if they were its own */
+    RATIO_CLIPPED,   /* rho = exp(S log(p/b)), no gradient beyond 1 -+ clip (PPO) */
+    RATIO_TRUNCATED, /* w = min(exp(log(p/b)), weight_max), in nats: the exact one-step correction, truncated */
+};
+
 struct objective_settings {
-    double scale;      /* S */
-    double beta;       /* of this step, annealed by the caller: log R = beta * r */
-    double delta_max;  /* Huber threshold on |delta|; 0: squared loss everywhere */
+    enum objective_kind kind;
+    double scale;         /* S */
+    double beta;          /* of this step, annealed by the caller: log R = beta * r */
+    double delta_max;     /* Huber threshold on |delta| of the squared losses; 0: off */
+    double lambda;        /* DAG_SUBTB */
+    double policy_weight; /* DAG_KL: of the policy's part */
+    enum objective_ratio ratio;
+    double clip;          /* DDPO, DAG_KL by RATIO_CLIPPED: half-width of the ratio, in the scaled unit */
+    double weight_max;    /* DAG_KL by RATIO_TRUNCATED */
+    double advantage_max; /* DAG_KL, DDPO: clamp; 0: off */
+    bool standardise;     /* DAG_KL: advantages over their standard deviation at the same step */
 };
 
 /* One transition x_t -> x_s of the batch. */
 struct objective_transition {
-    double log_pf;    /* log p_F(x_s | x_t) under the current policy */
-    double log_pb;    /* log q(x_t | x_s), the noising kernel */
-    double flow_t;    /* log F~(x_t, t, c) */
-    double flow_s;    /* log F~(x_s, s, c); not read where s is terminal */
-    double psi_t;     /* forward-looking reward at t, weighted, before beta */
-    double psi_s;     /* the same at s; where s is terminal, the final image's reward itself */
-    bool terminal;    /* log F(x_s) := beta * psi_s, a constant */
+    double log_pf;         /* log p_F(x_s | x_t) under the current policy */
+    double log_pf_old;     /* the same under the policy that sampled it */
+    double log_ratio_base; /* log p_F - log p_base */
+    double log_pb;         /* log q(x_t | x_s), the noising kernel */
+    double flow_t;         /* log F~(x_t, t, c) */
+    double flow_s;         /* log F~(x_s, s, c); not read where s is terminal */
+    double psi_t;          /* forward-looking reward at t, weighted, before beta */
+    double psi_s;          /* the same at s; where s is terminal, the final image's reward itself */
+    uint32_t step;         /* k of the chain, below OBJECTIVE_STEPS_MAX */
+    bool terminal;         /* log F(x_s) := beta * psi_s, a constant */
+};
+#define OBJECTIVE_STEPS_MAX 1000
+
+/* One chain: transitions [first, first + count) of the batch, in the order of their steps; count > 0. */
+struct objective_chain {
+    size_t first, count;
+    uint32_t group;   /* chains with the same number have the same prompt */
+    double reward;    /* of the final image */
+    double log_prior; /* log N(x_T; 0, I), nats: TB and VARGRAD */
+    double advantage; /* DDPO: standardised reward (trainer/advantage.h) */
 };
 
 struct objective_cotangent {
-    double delta;     /* residual of the balance condition, scaled unit */
-    double loss;      /* this transition's share of the mean */
+    double delta;     /* residual of the transition (or of its chain), or its advantage: scaled unit */
+    double loss;      /* this transition's share of the loss */
+    double weight;    /* the ratio or importance weight that was used; 1 without one */
+    bool clipped;     /* its gradient was cut off by the clip */
     double d_log_pf;  /* dL / d log p_F (sum, nats) */
     double d_flow_t;  /* dL / d flow_t */
     double d_flow_s;  /* dL / d flow_s; 0 where s is terminal */
 };
 
-/* Forward-looking detailed balance (DAG-DB):
- *   delta = f_t + beta psi_t + S log p_F - S log q - (f_s + beta psi_s),   L = sum delta^2 / count.
- * `count` is the number of transitions of the whole update, so that micro-batches add up to its mean.
- * psi and log q are constants; gradient flows into f_t, f_s and log p_F (no target network).
- * With delta_max the loss beyond it is 2 delta_max |delta| - delta_max^2. */
-void objective_dag_db(struct objective_cotangent *out, const struct objective_transition *in, size_t n,
-                      size_t count, const struct objective_settings *o);
+/* Chains [m] and the transitions that they name. */
+struct objective_batch {
+    const struct objective_transition *transition;
+    const struct objective_chain *chain;
+    size_t m;
+    size_t transitions, chains; /* of the whole update: micro-batches add up to its mean */
+};
+
+/* Overwrites out[i] for every transition i of the chains.  psi, log q, log p_base and terminal rewards are constants;
+ * gradient flows into both flows and log p_F (no target network).  An objective that needs the whole batch gets it whole. */
+void objective_run(struct objective_cotangent *out, const struct objective_batch *b,
+                   const struct objective_settings *o);
 
 /* Linear warm-up of beta over the first `fraction` of `steps_total` updates; `step` counts from 0.
  * The published run starts at 0 and is full from half of the run on: fraction 0.5. */

@@ -159,6 +159,17 @@ static int report_step(struct trainer *t, const struct learner_stats *s, const s
         {"grad_norm", s->grad_norm},
         {"flow_grad_norm", s->flow_grad_norm},
         {"beta", s->beta},
+        {"weight_mean", s->weight_mean},
+        {"weight_ess", s->weight_ess},
+        {"clipped", s->clipped},
+        {"delta_abs_1", s->quarter[0].delta_abs},
+        {"delta_abs_2", s->quarter[1].delta_abs},
+        {"delta_abs_3", s->quarter[2].delta_abs},
+        {"delta_abs_4", s->quarter[3].delta_abs},
+        {"clipped_1", s->quarter[0].clipped},
+        {"clipped_2", s->quarter[1].clipped},
+        {"clipped_3", s->quarter[2].clipped},
+        {"clipped_4", s->quarter[3].clipped},
         {"path_kl", s->path_kl},
         {"staleness", staleness},
         {"trajectories", (double)(t->o.batch) * (double)r.step},
@@ -316,9 +327,26 @@ static int restore(struct trainer *t, struct err *e)
     return commit(t, ck.step, e) < 0 ? -1 : publish_policy(t, e);
 }
 
+/* Whether the run gives the objective what it reads. */
+static int check_objective(const struct run_spec *run, enum objective_kind kind, struct err *e)
+{
+    const struct objective_needs needs = objective_needs(kind);
+    if (needs.whole_chain && run->transition_fraction < 1.0)
+        return err_set(e, ERR_INVALID, "trainer.objective sums over whole chains: it needs run.transition_fraction 1, not %g",
+                       run->transition_fraction);
+    if (needs.noising && run->eta != 1.0)
+        return err_set(e, ERR_INVALID, "trainer.objective balances against the noising kernel: it needs run.eta 1, not %g "
+                       "(residual_db, rtb and relative_vargrad take any eta above 0)", run->eta);
+    if (needs.groups && run->group_size < 2)
+        return err_set(e, ERR_INVALID, "trainer.objective compares chains of one prompt: it needs run.group_size 2 or more");
+    return 0;
+}
+
 static int open_learner(struct trainer *t, struct err *e)
 {
     char folder[FILE_PATH_BYTES_MAX];
+    if (check_objective(&t->run, t->o.learner.objective.kind, e) < 0)
+        return -1;
     if (file_join(folder, t->o.cache, t->run.run_id, e) < 0 ||
         store_client_model_fetch(t->store, &t->run, folder, e) < 0)
         return err_wrap(e, "fetching the model");

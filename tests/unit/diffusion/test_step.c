@@ -102,6 +102,19 @@ START_TEST(x0_undoes_the_noising)
 }
 END_TEST
 
+START_TEST(ratio_to_the_base_is_the_difference_of_the_densities)
+{
+    const struct transition_kernel k = kernel_of(0.3, 0.4, PREDICTION_V, ETA_1);
+    real other[N], x_s[N];
+    for (int i = 0; i < N; i++)
+        other[i] = OUT[i] + (real)0.1 * NOISE[i];
+    step_sample(x_s, &k, X_T, OUT, NOISE, N);
+    ck_assert(step_log_ratio(&k, X_T, OUT, OUT, x_s, N) == 0.0);
+    near("ratio", step_log_ratio(&k, X_T, OUT, other, x_s, N),
+         step_log_pf(&k, X_T, OUT, x_s, N) - step_log_pf(&k, X_T, other, x_s, N), 1e-9);
+}
+END_TEST
+
 START_TEST(kl_is_zero_for_itself_and_quadratic_in_the_difference)
 {
     const struct transition_kernel k = kernel_of(0.3, 0.4, PREDICTION_EPSILON, ETA_1);
@@ -184,6 +197,7 @@ END_TEST
 SUITE("diffusion/step", 20, density_of_a_sample_is_that_of_its_noise,
       density_of_the_noising_kernel_is_that_of_its_noise, backward_is_the_derivative_of_the_density,
       a_step_by_its_mean_reads_no_noise, x0_undoes_the_noising,
+      ratio_to_the_base_is_the_difference_of_the_densities,
       kl_is_zero_for_itself_and_quadratic_in_the_difference,
       guidance_and_its_cotangents_are_each_others_transpose, scales_are_one_over_n_and_its_root,
       detailed_balance_is_exact_for_gaussian_data)

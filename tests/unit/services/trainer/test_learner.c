@@ -66,7 +66,7 @@ static void open_fixture(struct fixture *f, double guidance, double fraction)
     pipeline_close(p);
     f->options = (struct learner_options){
         .model_folder = MODEL, .threads = 2, .seed = f->run.seed, .guidance = guidance, .kernels = f->kernels,
-        .steps = STEPS, .beta = 5.0, .updates_total = 10, .lr = 1e-4, .flow_lr = 1e-3, .lr_final = 1.0, .beta1 = 0.9, .beta2 = 0.999,
+        .steps = STEPS, .objective = {.beta = 5.0}, .updates_total = 10, .lr = 1e-4, .flow_lr = 1e-3, .lr_final = 1.0, .beta1 = 0.9, .beta2 = 0.999,
         .eps = 1e-8, .grad_norm_max = 1.0, .flow_levels = 2, .flow_channels = {8, 16}, .flow_scale = 1.0,
         .kl_states = 4};
 }
@@ -269,7 +269,62 @@ START_TEST(a_loss_that_is_not_finite_names_the_step_and_changes_nothing)
 }
 END_TEST
 
+START_TEST(every_objective_has_the_same_gradient_however_its_batch_is_cut)
+{
+    struct fixture f;
+    open_fixture(&f, 1.0, 1.0);
+    for (int kind = 0; kind < OBJECTIVE_KINDS; kind++) {
+        struct learner_stats got[2];
+        for (int cut = 0; cut < 2; cut++) {
+            f.options.objective = (struct objective_settings){.kind = (enum objective_kind)kind, .beta = 5.0, .lambda = 0.9,
+                                                              .policy_weight = 1.0, .ratio = RATIO_CLIPPED, .weight_max = 2.0,
+                                                              .advantage_max = 5.0};
+            f.options.anchor = kind % 2 == 0 ? 0.5 : 0.0;
+            f.options.micro_batch = cut == 0 ? 0 : 1; /* a trajectory at a time */
+            struct learner *l = open_learner(&f);
+            got[cut] = update(l, &f);
+            learner_close(l);
+        }
+        ck_assert_msg(got[0].grad_norm > 0.0 && fabs(got[0].grad_norm / got[1].grad_norm - 1.0) < 1e-4,
+                      "objective %d: gradient %g of one batch, %g of single trajectories", kind, got[0].grad_norm, got[1].grad_norm);
+        ck_assert_double_eq_tol(got[0].loss, got[1].loss, 1e-5 * (1.0 + fabs(got[0].loss)));
+        ck_assert_double_eq_tol(got[0].weight_mean, 1.0, 1e-4); /* its own actions, before any update */
+        ck_assert_int_eq(got[0].flow_grad_norm > 0.0, objective_needs((enum objective_kind)kind).flow);
+    }
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(what_ddpo_remembers_of_a_prompt_survives)
+{
+    struct fixture f;
+    uint8_t straight[HASH_SHA256_BYTES], resumed[HASH_SHA256_BYTES];
+    struct learner_blob blob[LEARNER_BLOBS];
+    struct err e;
+    open_fixture(&f, 1.0, 1.0);
+    f.options.objective = (struct objective_settings){.kind = OBJECTIVE_DDPO, .clip = 0.5, .advantage_max = 5.0};
+    struct learner *a = open_learner(&f), *b = open_learner(&f);
+    for (int i = 0; i < 7; i++)
+        update(a, &f);
+    if (learner_save(a, blob, &e) < 0 || learner_restore(b, blob, &e) < 0)
+        stop(&e);
+    for (int i = 0; i < 2; i++) {
+        update(a, &f);
+        update(b, &f);
+    }
+    digest_of(a, straight);
+    digest_of(b, resumed);
+    ck_assert_mem_eq(straight, resumed, sizeof straight);
+    for (int i = 0; i < LEARNER_BLOBS; i++)
+        mem_free(blob[i].bytes);
+    learner_close(a);
+    learner_close(b);
+    close_fixture(&f);
+}
+END_TEST
+
 SUITE("trainer/learner", 120, t7_stored_states_scored_again_before_any_update_give_ratio_one,
       resuming_gives_the_same_bits, a_checkpoint_with_its_blobs_mixed_up_is_refused,
       repeated_updates_on_one_batch_reduce_the_residual, the_proximal_term_is_nothing_until_the_policy_moves,
-      adapters_alone_are_trained_and_published, a_loss_that_is_not_finite_names_the_step_and_changes_nothing)
+      adapters_alone_are_trained_and_published,
+      every_objective_has_the_same_gradient_however_its_batch_is_cut, what_ddpo_remembers_of_a_prompt_survives, a_loss_that_is_not_finite_names_the_step_and_changes_nothing)
