@@ -218,7 +218,7 @@ static size_t format_value(const char *fmt, va_list *ap, char *out, size_t out_b
         RENDER(va_arg(*ap, void *));
         break;
     default:
-        assert(!"a conversion that the log does not know");
+        assert(0 && "a conversion that the log does not know");
     }
 #pragma GCC diagnostic pop
 #undef RENDER
