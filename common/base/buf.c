@@ -63,6 +63,18 @@ void buf_add_text(struct buf *b, const char *text)
     buf_add(b, text, strlen(text));
 }
 
+void buf_add_base64(struct buf *b, const void *data, size_t n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = data;
+    for (size_t i = 0; i < n; i += 3) {
+        const unsigned v = (unsigned)in[i] << 16 | (i + 1 < n ? (unsigned)in[i + 1] << 8 : 0) | (i + 2 < n ? in[i + 2] : 0);
+        const char four[] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
+                             i + 2 < n ? digits[v & 63] : '='};
+        buf_add(b, four, sizeof four);
+    }
+}
+
 void buf_add_byte(struct buf *b, char byte)
 {
     buf_add(b, &byte, 1);

@@ -71,6 +71,7 @@ struct backend {
     /* Batches that may be submitted now; 0 while the service is not known yet or is being spared.
      */
     size_t (*room)(void *self);
+    size_t items_max; /* of one batch */
     bool (*ready)(void *self);
     uint64_t (*bytes_bound)(void *self, size_t image_bytes);
     void (*counters)(void *self, struct backend_counters *out);

@@ -1,4 +1,4 @@
-/* The only door to libcurl: an Open Inference Protocol v2 service over HTTP/1.1.
+/* The only door to libcurl: a reward service over HTTP/1.1, in the form that reward.backend names (form.h).
  *
  * One connection pool, driven by the service's loop.  A call is a POST that is built once and may
  * be tried several times; only what may be better later is tried again (no connection, cut answer,
@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "scorer/backend.h"
+#include "scorer/form.h"
 #include "scorer/oip.h"
 
 #include <arpa/inet.h>
@@ -45,7 +46,7 @@ struct call {
     size_t n;
     char id[OIP_ID_BYTES_MAX];
     struct buf body;
-    size_t json_bytes;
+    char content_type[FORM_HEADER_BYTES_MAX], header[FORM_HEADER_BYTES_MAX];
 
     uint32_t tries;
     int64_t deadline_ms, next_ms, began_ms;
@@ -63,6 +64,7 @@ struct http {
     struct loop *loop;
     backend_done *done;
     void *arg;
+    struct form form;
     char base_url[URL_BYTES_MAX];
     char bearer[CONFIG_TEXT_BYTES_MAX];
 
@@ -70,7 +72,6 @@ struct http {
     struct call *calls; /* [count]: one for metadata, the others for batches */
     size_t count;
     bool ready;
-    struct oip_model model;
     double limit; /* calls at once, learnt */
 
     int timer;           /* of the loop, -1: none */
@@ -219,10 +220,9 @@ static void make_headers(struct call *c)
         add_header(c, "Authorization: Bearer %s", h->bearer);
     if (c->metadata)
         return;
-    const bool binary = c->json_bytes != c->body.bytes;
-    add_header(c, "Content-Type: %s", binary ? "application/octet-stream" : "application/json");
-    if (binary)
-        add_header(c, "Inference-Header-Content-Length: %zu", c->json_bytes);
+    add_header(c, "Content-Type: %s", c->content_type);
+    if (c->header[0] != 0)
+        add_header(c, "%s", c->header);
     add_header(c, "Idempotency-Key: %s", c->id);
 }
 
@@ -250,8 +250,8 @@ static void start(struct call *c)
 {
     struct http *h = c->http;
     const int64_t now_ms = clock_mono_ms(NULL);
-    char url[URL_BYTES_MAX + 16];
-    snprintf(url, sizeof url, "%s%s", h->base_url, c->metadata ? "" : "/infer");
+    char url[URL_BYTES_MAX + FORM_PATH_BYTES_MAX];
+    snprintf(url, sizeof url, "%s%s", h->base_url, c->metadata ? h->form.describe_path : h->form.score_path);
     const int64_t left_ms = c->deadline_ms - now_ms;
     const long timeout_ms = (long)(h->p.timeout_ms < left_ms ? h->p.timeout_ms
                                    : left_ms > 1             ? left_ms
@@ -339,11 +339,11 @@ static struct verdict judge_answer(struct call *c)
     struct http *h = c->http;
     struct verdict v = {.failure = BACKEND_OK};
     struct err e = {0};
-    const size_t json_bytes = c->answer_has_json_bytes ? c->answer_json_bytes : c->answer.bytes;
-    const int rc = c->metadata
-                       ? oip_read_metadata(&h->model, c->answer.data, c->answer.bytes, &h->p, &e)
-                       : oip_read_answer(h->scores, c->n, &h->model, c->id, c->answer.data,
-                                         c->answer.bytes, json_bytes, &e);
+    const struct form_answer a = {.body = c->answer.data,
+                                  .bytes = c->answer.bytes,
+                                  .json_bytes = c->answer_has_json_bytes ? c->answer_json_bytes : c->answer.bytes};
+    const int rc = c->metadata ? h->form.describe(h->form.self, &a, &e)
+                               : h->form.read(h->form.self, h->scores, c->n, c->id, &a, &e);
     if (rc < 0) {
         v.failure = BACKEND_ANSWER;
         snprintf(v.reason, sizeof v.reason, "%.190s", e.text);
@@ -393,8 +393,7 @@ static void end_metadata(struct call *c, const struct verdict *v)
     struct http *h = c->http;
     if (v->failure == BACKEND_OK) {
         h->ready = true;
-        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s score=%s components=%u",
-                  h->p.url, h->p.model, h->model.output, h->model.component_count);
+        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s form=%s", h->p.url, h->p.model, h->p.backend);
         release(c);
         return;
     }
@@ -538,14 +537,17 @@ static int http_submit(void *self, uint64_t batch, const struct backend_item *it
 {
     struct http *h = self;
     struct call *c = free_call(h);
-    assert(c != NULL && h->ready && n <= BACKEND_BATCH_MAX);
+    assert(c != NULL && h->ready && n <= h->form.items_max);
     content_key(c->id, items, n);
     buf_init(&c->body, REQUEST_BYTES_MAX);
     buf_init(&c->answer, (size_t)h->p.answer_max_bytes);
-    if (oip_write_request(&c->body, &c->json_bytes, &h->model, c->id, items, n, e) < 0) {
+    struct form_request r = {.body = &c->body};
+    if (h->form.write(h->form.self, &r, c->id, items, n, e) < 0) {
         release(c);
         return -1;
     }
+    memcpy(c->content_type, r.content_type, sizeof c->content_type);
+    memcpy(c->header, r.header, sizeof c->header);
     c->metadata = false;
     c->batch = batch;
     c->n = n;
@@ -572,9 +574,7 @@ static uint64_t http_bytes(void *self, size_t image_bytes)
 {
     const struct http *h = self;
     const uint64_t text = TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX;
-    /* While it is built a request is there twice; numbers inside JSON take up to 4 bytes each and
-     * 32 as values. */
-    const uint64_t item = (h->p.binary ? 2 : 40) * (uint64_t)image_bytes + 2 * text;
+    const uint64_t item = h->form.image_factor * (uint64_t)image_bytes + 2 * text;
     const uint64_t calls = (uint64_t)h->p.concurrency;
     return calls * ((uint64_t)h->p.batch * item + (uint64_t)h->p.answer_max_bytes) + sizeof *h;
 }
@@ -600,24 +600,11 @@ static void http_close(void *self)
     if (h->timer >= 0)
         loop_remove_timer(h->loop, h->timer);
     mem_free(h->calls);
+    form_close(&h->form);
     for (volatile char *b = h->bearer; *b != 0; b++)
         *b = 0;
     mem_free(h);
     curl_global_cleanup();
-}
-
-/* A name that goes into the path of a URL: what could end the path or climb out of it is refused.
- */
-static int check_name(const char *what, const char *name, struct err *e)
-{
-    for (const char *p = name; *p != 0; p++)
-        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-              *p == '-' || *p == '_' || *p == '.'))
-            return err_set(e, ERR_INVALID, "%s %s: only letters, digits, - _ . are accepted", what,
-                           name);
-    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0
-               ? err_set(e, ERR_INVALID, "%s %s is no name", what, name)
-               : 0;
 }
 
 static int make_base_url(struct http *h, struct err *e)
@@ -631,15 +618,9 @@ static int make_base_url(struct http *h, struct err *e)
         if (*c <= ' ' || *c == '@' || *c == '?' || *c == '#' || *c == '\\' || *c > '~')
             return err_set(e, ERR_INVALID,
                            "reward.url %s: no user, query, fragment or space may be in it", p->url);
-    if (p->model[0] == 0)
-        return err_set(e, ERR_INVALID, "reward.model is empty");
-    if (check_name("reward.model", p->model, e) < 0 ||
-        check_name("reward.model_version", p->model_version, e) < 0)
-        return -1;
     while (n > 0 && p->url[n - 1] == '/')
         n--;
-    snprintf(h->base_url, sizeof h->base_url, "%.*s/v2/models/%s%s%s", (int)n, p->url, p->model,
-             p->model_version[0] != 0 ? "/versions/" : "", p->model_version);
+    snprintf(h->base_url, sizeof h->base_url, "%.*s", (int)n, p->url);
     return 0;
 }
 
@@ -656,7 +637,7 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
     h->curl_due_ms = INT64_MAX;
     h->limit = (double)p->concurrency;
     h->jitter = (uint64_t)clock_mono_ns(NULL) | 1;
-    if (make_base_url(h, e) < 0 ||
+    if (make_base_url(h, e) < 0 || form_open(&h->form, &h->p, e) < 0 ||
         (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0))
         goto fail;
     h->multi = curl_multi_init();
@@ -675,15 +656,19 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
     curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
     curl_multi_setopt(h->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)h->count);
-    struct call *c = &h->calls[0];
-    c->metadata = true;
-    c->state = CALL_WAITING;
-    c->deadline_ms = INT64_MAX / 2;
-    buf_init(&c->answer, METADATA_ANSWER_BYTES_MAX);
+    h->ready = h->form.describe_path[0] == 0;
+    if (!h->ready) {
+        struct call *c = &h->calls[0];
+        c->metadata = true;
+        c->state = CALL_WAITING;
+        c->deadline_ms = INT64_MAX / 2;
+        buf_init(&c->answer, METADATA_ANSWER_BYTES_MAX);
+    }
     if (drive(h, e) < 0)
         goto fail;
     *out = (struct backend){.self = h,
                             .submit = http_submit,
+                            .items_max = h->form.items_max,
                             .room = http_room,
                             .ready = http_ready,
                             .bytes_bound = http_bytes,

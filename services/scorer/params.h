@@ -19,10 +19,25 @@
 
 #define REWARD_PARAMS(P, S)                                                                        \
     P(S, text, backend, "oip-v2", "", "64", "",                                                    \
-      "oip-v2 (a service), or builtin:shapes, builtin:jpeg_compressibility, "                      \
+      "a service: oip-v2, openai-chat, json, json:unirl, json:flow-factory, json:openrlhf, "       \
+      "json:hf-endpoint, json:bentoml; or builtin:shapes, builtin:jpeg_compressibility, "          \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm")                   \
-    P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without /v2")        \
+    P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without its path")   \
+    P(S, text, path, "", "", "400", "", "json, openai-chat: behind url; empty: the form's own")    \
     P(S, text, model, "shapes-judge", "", "128", "", "model name of the service")                  \
+    P(S, choice, image_format, "png", "png|jpeg", "", "", "json, openai-chat: files of the pictures, JPEG of quality 95") \
+    P(S, text, template, "", "", "1000", "",                                                       \
+      "json: the request, a document or its file, with $prompts $images $metadatas, or "           \
+      "[\"$each\", ...] with $prompt $image $metadata; $model $id")                                \
+    P(S, text, scores, "", "", "400", "",                                                          \
+      "json: where the scores are, as in /results/*/score (* the item's place, ? the only member)") \
+    P(S, choice, judge, "number", "number|yes_no", "", "",                                         \
+      "openai-chat: a number in the answer, or the probability of yes (logprobs)")                 \
+    P(S, text, question,                                                                           \
+      "How well does this picture match the prompt \"{prompt}\"? Answer with a number from 0 to 10.", "", "1000", "", \
+      "openai-chat: what is asked about the picture")                                              \
+    P(S, text, pattern, "([0-9]+([.][0-9]+)?)", "", "400", "",                                     \
+      "openai-chat: POSIX extended expression whose first group is the number; the last match counts") \
     P(S, text, model_version, "", "", "64", "", "empty: the service's choice")                     \
     P(S, flag, binary, "yes", "", "", "", "tensors as raw bytes behind the JSON, not inside it")   \
     P(S, text, image_input, "", "", "128", "", "tensor for images; empty: by the metadata")        \

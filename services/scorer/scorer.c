@@ -327,8 +327,9 @@ static void on_scores(void *arg, const struct backend_result *r)
 static int submit_batches(struct scorer *s, struct err *e)
 {
     struct backend_item items[BACKEND_BATCH_MAX];
-    const size_t max = (size_t)s->o->reward.batch;
-    for (int round = 0; round < 4 && s->backend.room(s->backend.self) > 0; round++) {
+    const size_t wanted = (size_t)s->o->reward.batch;
+    const size_t max = wanted < s->backend.items_max ? wanted : s->backend.items_max;
+    for (int64_t round = 0; round < s->o->reward.concurrency && s->backend.room(s->backend.self) > 0; round++) {
         const size_t waiting = work_waiting(s->work);
         const int64_t now_ms = clock_mono_ms(NULL);
         if (waiting == 0) {
@@ -632,10 +633,7 @@ static int open_backend(struct scorer *s, struct err *e)
     const struct reward_params *p = &s->o->reward;
     if (strncmp(p->backend, "builtin:", 8) == 0)
         return backend_open_builtin(&s->backend, p, on_scores, s, e);
-    if (strcmp(p->backend, "oip-v2") == 0)
-        return backend_open_http(&s->backend, p, s->loop, on_scores, s, e);
-    return err_set(e, ERR_INVALID, "reward.backend %s is unknown: write oip-v2 or builtin:NAME",
-                   p->backend);
+    return backend_open_http(&s->backend, p, s->loop, on_scores, s, e);
 }
 
 static void tell_bounds(struct scorer *s)

@@ -33,7 +33,7 @@ static void quiet(const char *line, void *arg)
 
 static struct reward_params params(uint16_t port)
 {
-    struct reward_params p = {.model = "m",
+    struct reward_params p = {.backend = "oip-v2", .model = "m",
                               .batch = 64,
                               .concurrency = 2,
                               .timeout_ms = 700,

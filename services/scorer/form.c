@@ -1,0 +1,91 @@
+#include "scorer/form.h"
+
+#include "base/mem.h"
+#include "io/image.h"
+#include "io/jpeg.h"
+#include "io/png.h"
+#include "scorer/oip.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define JPEG_QUALITY 95
+#define ERROR_BYTES_MAX 160
+
+enum { PICTURE_PNG, PICTURE_JPEG }; /* reward.image_format */
+
+int form_open(struct form *f, const struct reward_params *p, struct err *e)
+{
+    *f = (struct form){0};
+    if (strcmp(p->backend, "oip-v2") == 0)
+        return form_open_oip(f, p, e);
+    if (strcmp(p->backend, "openai-chat") == 0)
+        return form_open_chat(f, p, e);
+    if (strcmp(p->backend, "json") == 0)
+        return form_open_json(f, p, "", e);
+    if (strncmp(p->backend, "json:", 5) == 0)
+        return form_open_json(f, p, p->backend + 5, e);
+    return err_set(e, ERR_INVALID, "reward.backend %s is not known: expected oip-v2, json, json:PRESET, openai-chat or builtin:NAME",
+                   p->backend);
+}
+
+void form_close(struct form *f)
+{
+    if (f->close != NULL)
+        f->close(f->self);
+    *f = (struct form){0};
+}
+
+int form_set_path(struct form *f, const struct reward_params *p, const char *otherwise, struct err *e)
+{
+    const char *path = p->path[0] != 0 ? p->path : otherwise;
+    if (path[0] != 0 && path[0] != '/')
+        return err_set(e, ERR_INVALID, "reward.path %s: begin with /", path);
+    for (const char *c = path; *c != 0; c++)
+        if (*c <= ' ' || *c > '~' || *c == '#' || *c == '\\')
+            return err_set(e, ERR_INVALID, "reward.path %s: no space, fragment or backslash may be in it", path);
+    snprintf(f->score_path, sizeof f->score_path, "%s", path);
+    return 0;
+}
+
+const char *form_picture_type(const struct reward_params *p)
+{
+    return p->image_format == PICTURE_JPEG ? "image/jpeg" : "image/png";
+}
+
+int form_add_picture(struct buf *out, const struct reward_params *p, const struct backend_item *item, struct err *e)
+{
+    const struct image view = {(int)item->width, (int)item->height, (uint8_t *)(uintptr_t)item->rgb};
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    if (p->image_format == PICTURE_JPEG ? jpeg_encode(&bytes, &n, &view, JPEG_QUALITY, e) < 0
+                                        : png_encode(&bytes, &n, &view, NULL, e) < 0)
+        return -1;
+    buf_add_base64(out, bytes, n);
+    mem_free(bytes);
+    return 0;
+}
+
+int form_score(double *out, const struct json *v, const char *what, const struct reward_params *p, struct err *e)
+{
+    double value;
+    if (json_as_number(v, what, -HUGE_VAL, HUGE_VAL, &value, e) < 0)
+        return -1;
+    if (!isfinite(value))
+        return err_set(e, ERR_NONFINITE, "%s is %g", what, value);
+    if (value < p->score_min || value > p->score_max)
+        return err_set(e, ERR_INVALID, "%s is %g, outside reward.score_min..score_max (%g..%g)", what, value, p->score_min,
+                       p->score_max);
+    *out = value;
+    return 0;
+}
+
+int form_parse(struct json **out, const struct form_answer *a, struct err *e)
+{
+    char said[ERROR_BYTES_MAX];
+    oip_read_error(said, sizeof said, a->body, a->bytes);
+    if (said[0] != 0)
+        return err_set(e, ERR_INVALID, "the service says: %s", said);
+    return json_parse(out, a->body, a->bytes, a->bytes, e);
+}

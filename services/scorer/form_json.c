@@ -1,0 +1,390 @@
+/* A service that takes and gives JSON of its own: a template of the request, a pointer to the scores.
+ *
+ * Template: any JSON document.  A string that is one of these words alone becomes the value, elsewhere in a string
+ * its text:
+ *     $prompts $images $metadatas   lists over the batch: strings, base64 of PNG or JPEG files, objects
+ *     $prompt $image $metadata      of one item: inside ["$each", ITEM], which becomes the list of ITEM for every item;
+ *                                   a template that has them outside takes one item a call
+ *     $model $id                    reward.model; a name that is the same for the same question
+ *
+ * Pointer: names and positions separated by /, from the top; * is the item's own place in a list as long as the batch, ?
+ * the only member of an object, $model as above.  Without a * it leads to a list of one number an item (or, of one item,
+ * to the number). */
+#include "base/file.h"
+#include "base/mem.h"
+#include "scorer/form.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEMPLATE_BYTES_MAX (64u << 10)
+#define REQUEST_BYTES_MAX ((size_t)512 << 20)
+#define STEPS_MAX 16
+#define STEP_BYTES_MAX 128
+
+struct preset {
+    const char *name, *path, *template, *scores;
+};
+
+static const struct preset presets[] = {
+    {"unirl", "/score",
+     "{\"requests\": [\"$each\", {\"history\": [{\"text\": \"$prompt\", \"image_b64\": \"$image\"}], "
+     "\"required_rewards\": [\"$model\"], \"metadata\": \"$metadata\"}]}",
+     "/results/*/$model/?"},
+    {"flow-factory", "/compute", "{\"prompt\": \"$prompts\", \"image\": \"$images\"}", "/rewards"},
+    {"openrlhf", "/get_reward", "{\"query\": \"$prompts\", \"prompts\": \"$prompts\", \"images\": \"$images\"}", "/rewards"},
+    {"hf-endpoint", "", "{\"inputs\": \"$image\", \"parameters\": {\"prompt\": \"$prompt\"}}", "/0/score"},
+    {"bentoml", "/score", "{\"images\": \"$images\", \"prompts\": \"$prompts\"}", ""},
+};
+
+struct json_form {
+    const struct reward_params *p; /* borrowed */
+    struct json *template;
+    char step[STEPS_MAX][STEP_BYTES_MAX];
+    size_t steps;
+};
+
+/* The batch that a template is filled with; at: the item inside $each, or 0 of one. */
+struct filling {
+    const struct json_form *f;
+    const char *id;
+    const struct backend_item *items;
+    size_t n, at;
+};
+
+/* ---- the request ---- */
+
+static int add_list(struct json *list, const struct filling *x, size_t i, char what, struct err *e)
+{
+    if (what == 'p') {
+        json_append_string(list, x->items[i].prompt);
+        return 0;
+    }
+    if (what == 'm') {
+        struct json *meta = NULL;
+        const char *text = x->items[i].metadata;
+        if (text[0] == 0)
+            meta = json_new_object();
+        else if (json_parse(&meta, text, strlen(text), TRAJECTORY_METADATA_BYTES_MAX, e) < 0)
+            return err_wrap(e, "metadata of the prompt");
+        json_append(list, &meta);
+        return 0;
+    }
+    struct buf picture;
+    buf_init(&picture, REQUEST_BYTES_MAX);
+    int rc = form_add_picture(&picture, x->f->p, &x->items[i], e);
+    if (rc == 0)
+        rc = buf_check(&picture, "picture", e);
+    if (rc == 0)
+        json_append_string(list, buf_text(&picture));
+    buf_done(&picture);
+    return rc;
+}
+
+static const struct word {
+    const char *name;
+    char what; /* p, i, m: of items; M, I: of the call */
+    bool all;  /* of every item */
+} words[] = {
+    /* longer ones first: $prompts is not $prompt and an s */
+    {"$prompts", 'p', true},   {"$images", 'i', true}, {"$metadatas", 'm', true}, {"$prompt", 'p', false},
+    {"$image", 'i', false},    {"$metadata", 'm', false}, {"$model", 'M', false},  {"$id", 'I', false},
+};
+#define WORDS (sizeof words / sizeof *words)
+
+static const struct word *word_at(const char *text)
+{
+    for (size_t i = 0; i < WORDS; i++)
+        if (strncmp(text, words[i].name, strlen(words[i].name)) == 0)
+            return &words[i];
+    return NULL;
+}
+
+/* The value of a word, in a list of its own: one entry, or one of each item. */
+static int value_of(struct json *list, const struct word *w, const struct filling *x, struct err *e)
+{
+    if (w->what == 'M' || w->what == 'I') {
+        json_append_string(list, w->what == 'M' ? x->f->p->model : x->id);
+        return 0;
+    }
+    if (!w->all)
+        return add_list(list, x, x->at, w->what, e);
+    struct json *each = json_new_list();
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < x->n; i++)
+        rc = add_list(each, x, i, w->what, e);
+    json_append(list, &each);
+    return rc;
+}
+
+/* Appends the filled text to `list`. */
+static int fill_string(struct json *list, const char *text, const struct filling *x, struct err *e)
+{
+    const struct word *alone = word_at(text);
+    if (alone != NULL && text[strlen(alone->name)] == 0)
+        return value_of(list, alone, x, e);
+    struct buf out;
+    int rc = 0;
+    buf_init(&out, REQUEST_BYTES_MAX);
+    while (rc == 0 && *text != 0) {
+        const struct word *w = *text == '$' ? word_at(text) : NULL;
+        if (w == NULL) {
+            buf_add_byte(&out, *text++);
+            continue;
+        }
+        struct json *one = json_new_list();
+        const char *value;
+        rc = value_of(one, w, x, e);
+        if (rc == 0 && (rc = json_as_string(json_at(one, 0), w->name, REQUEST_BYTES_MAX, &value, e)) == 0)
+            buf_add_text(&out, value);
+        json_free(one);
+        text += strlen(w->name);
+    }
+    if (rc == 0 && (rc = buf_check(&out, "request", e)) == 0)
+        json_append_string(list, buf_text(&out));
+    buf_done(&out);
+    return rc;
+}
+
+static bool is_each(const struct json *v)
+{
+    const char *first;
+    struct err none;
+    return json_is_list(v) && json_count(v) == 2 && json_as_string(json_at(v, 0), "", 16, &first, &none) == 0 &&
+           strcmp(first, "$each") == 0;
+}
+
+/* Appends the filled copy of v to `list`. */
+static int fill(struct json *list, const struct json *v, const struct filling *x, struct err *e)
+{
+    const char *text;
+    struct err none;
+    int rc = 0;
+    if (json_as_string(v, "", TEMPLATE_BYTES_MAX, &text, &none) == 0)
+        return fill_string(list, text, x, e);
+    if (json_is_list(v)) {
+        struct json *copy = json_new_list();
+        struct filling one = *x;
+        if (is_each(v))
+            for (one.at = 0; rc == 0 && one.at < x->n; one.at++)
+                rc = fill(copy, json_at(v, 1), &one, e);
+        else
+            for (size_t i = 0; rc == 0 && i < json_count(v); i++)
+                rc = fill(copy, json_at(v, i), x, e);
+        json_append(list, &copy);
+        return rc;
+    }
+    if (json_is_object(v)) {
+        struct json *copy = json_new_object();
+        const char *key;
+        const struct json *member;
+        for (void *c = NULL; rc == 0 && json_next(v, &c, &key, &member);) {
+            struct json *box = json_new_list();
+            rc = fill(box, member, x, e);
+            if (rc == 0) {
+                struct json *value = json_clone(json_at(box, 0));
+                json_set(copy, key, &value);
+            }
+            json_free(box);
+        }
+        json_append(list, &copy);
+        return rc;
+    }
+    struct json *same = json_clone(v);
+    json_append(list, &same);
+    return 0;
+}
+
+static int write_request(void *self, struct form_request *r, const char *id, const struct backend_item *items, size_t n,
+                         struct err *e)
+{
+    const struct json_form *f = self;
+    const struct filling x = {.f = f, .id = id, .items = items, .n = n};
+    struct json *box = json_new_list();
+    int rc = fill(box, f->template, &x, e);
+    if (rc == 0) {
+        size_t bytes;
+        char *text = json_print(json_at(box, 0), JSON_LINE, &bytes);
+        buf_add(r->body, text, bytes);
+        mem_free(text);
+        snprintf(r->content_type, sizeof r->content_type, "application/json");
+        rc = buf_check(r->body, "request", e);
+    }
+    json_free(box);
+    return rc;
+}
+
+/* ---- the answer ---- */
+
+static const struct json *only_member(const struct json *v)
+{
+    const char *key;
+    const struct json *member = NULL;
+    void *c = NULL;
+    if (json_is_list(v))
+        return json_count(v) == 1 ? json_at(v, 0) : NULL;
+    return json_is_object(v) && json_count(v) == 1 && json_next(v, &c, &key, &member) ? member : NULL;
+}
+
+/* One step from v; NULL where it leads nowhere. */
+static const struct json *step_from(const struct json *v, const char *step, const struct json_form *f)
+{
+    if (strcmp(step, "?") == 0)
+        return only_member(v);
+    if (json_is_object(v))
+        return json_get(v, strcmp(step, "$model") == 0 ? f->p->model : step);
+    if (!json_is_list(v) || step[strspn(step, "0123456789")] != 0)
+        return NULL;
+    const unsigned long at = strtoul(step, NULL, 10);
+    return at < json_count(v) ? json_at(v, at) : NULL;
+}
+
+/* The value that the pointer leads to for item `at` of n; *starred: a * chose among them. */
+static int follow(const struct json **out, const struct json_form *f, const struct json *v, size_t at, size_t n, bool *starred,
+                  struct err *e)
+{
+    *starred = false;
+    for (size_t i = 0; i < f->steps; i++) {
+        const bool star = strcmp(f->step[i], "*") == 0;
+        if (star && (!json_is_list(v) || json_count(v) != n))
+            return err_set(e, ERR_INVALID, "step %zu of reward.scores: a %s of %zu, expected a list of %zu", i + 1,
+                           json_type_name(v), json_is_list(v) || json_is_object(v) ? json_count(v) : 1, n);
+        v = star ? json_at(v, at) : step_from(v, f->step[i], f);
+        *starred |= star;
+        if (v == NULL)
+            return err_set(e, ERR_INVALID, "the answer has no %s (step %zu of reward.scores)", f->step[i], i + 1);
+    }
+    *out = v;
+    return 0;
+}
+
+static int read_scores(const struct json_form *f, const struct json *doc, struct backend_score *scores, size_t n,
+                       struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct json *v = NULL;
+        bool starred;
+        char what[48];
+        snprintf(what, sizeof what, "score %zu of %zu", i + 1, n);
+        if (follow(&v, f, doc, i, n, &starred, e) < 0)
+            return -1;
+        if (!starred && json_is_list(v)) {
+            if (json_count(v) != n)
+                return err_set(e, ERR_INVALID, "%zu scores for %zu images", json_count(v), n);
+            v = json_at(v, i);
+        } else if (!starred && n > 1) {
+            return err_set(e, ERR_INVALID, "reward.scores leads to a %s, expected a list of %zu numbers", json_type_name(v), n);
+        }
+        scores[i] = (struct backend_score){0};
+        if (form_score(&scores[i].value, v, what, f->p, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id, const struct form_answer *a,
+                       struct err *e)
+{
+    struct json *doc = NULL;
+    (void)id;
+    const int rc = form_parse(&doc, a, e) < 0 ? -1 : read_scores(self, doc, scores, n, e);
+    json_free(doc);
+    return rc;
+}
+
+/* ---- settings ---- */
+
+/* Whether v names one item outside a $each. */
+static bool takes_one(const struct json *v)
+{
+    const char *text, *key;
+    const struct json *member;
+    struct err none;
+    if (json_as_string(v, "", TEMPLATE_BYTES_MAX, &text, &none) == 0) {
+        for (; (text = strchr(text, '$')) != NULL; text++) {
+            const struct word *w = word_at(text);
+            if (w != NULL && !w->all && strchr("pim", w->what) != NULL)
+                return true;
+        }
+        return false;
+    }
+    if (json_is_list(v)) {
+        for (size_t i = 0; !is_each(v) && i < json_count(v); i++)
+            if (takes_one(json_at(v, i)))
+                return true;
+        return false;
+    }
+    for (void *c = NULL; json_is_object(v) && json_next(v, &c, &key, &member);)
+        if (takes_one(member))
+            return true;
+    return false;
+}
+
+static int read_pointer(struct json_form *f, const char *pointer, struct err *e)
+{
+    if (pointer[0] != 0 && pointer[0] != '/')
+        return err_set(e, ERR_INVALID, "reward.scores %s: begin with /, as in /rewards", pointer);
+    while (*pointer == '/') {
+        const size_t n = strcspn(++pointer, "/");
+        if (f->steps == STEPS_MAX || n >= STEP_BYTES_MAX)
+            return err_set(e, ERR_INVALID, "reward.scores: more than %d steps, or one longer than %d bytes", STEPS_MAX,
+                           STEP_BYTES_MAX - 1);
+        memcpy(f->step[f->steps], pointer, n);
+        f->step[f->steps++][n] = 0;
+        pointer += n;
+    }
+    return 0;
+}
+
+static int read_template(struct json_form *f, const char *text, struct err *e)
+{
+    /* a document, or the name of a file that holds one */
+    if (text[0] == '{' || text[0] == '[')
+        return json_parse(&f->template, text, strlen(text), TEMPLATE_BYTES_MAX, e) < 0 ? err_wrap(e, "reward.template") : 0;
+    return json_read_file(&f->template, text, TEMPLATE_BYTES_MAX, e) < 0 ? err_wrap(e, "reward.template") : 0;
+}
+
+static void close_form(void *self)
+{
+    struct json_form *f = self;
+    json_free(f->template);
+    mem_free(f);
+}
+
+static int preset_named(const struct preset **out, const char *name, struct err *e)
+{
+    char known[128] = "";
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+        if (strcmp(name, presets[i].name) == 0) {
+            *out = &presets[i];
+            return 0;
+        }
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ", presets[i].name);
+    }
+    return err_set(e, ERR_INVALID, "reward.backend json:%s: known are %s", name, known);
+}
+
+int form_open_json(struct form *f, const struct reward_params *p, const char *preset, struct err *e)
+{
+    const struct preset own = {"", "", "", ""}, *use = &own;
+    if (preset[0] != 0 && preset_named(&use, preset, e) < 0)
+        return -1;
+    const char *template = p->template[0] != 0 ? p->template : use->template;
+    const char *scores = p->scores[0] != 0 ? p->scores : use->scores;
+    if (template[0] == 0)
+        return err_set(e, ERR_INVALID, "reward.backend json needs reward.template: a JSON document or its file");
+    struct json_form *j = mem_new(1, sizeof *j);
+    j->p = p;
+    if (read_template(j, template, e) < 0 || read_pointer(j, scores, e) < 0 || form_set_path(f, p, use->path, e) < 0) {
+        close_form(j);
+        return -1;
+    }
+    f->self = j;
+    f->items_max = takes_one(j->template) ? 1 : BACKEND_BATCH_MAX;
+    f->image_factor = 8; /* the file, its base64, three copies of that on the way to the text */
+    f->write = write_request;
+    f->read = read_answer;
+    f->close = close_form;
+    return 0;
+}

@@ -1,0 +1,244 @@
+/* Forms of reward services: what is asked, and which answers are taken. */
+#include "scorer/form.h"
+
+#include "base/config.h"
+#include "base/mem.h"
+#include "support/suite.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct reward_params params;
+static struct config *config;
+static struct form form;
+
+/* The form of these settings ("reward.key=value", NULL-ended), or NULL with the error. */
+static struct form *open_form(struct err *e, const char *const *settings)
+{
+    static const struct config_app app = {.name = "test"};
+    const struct config_binding bindings[] = {{&reward_table, &params}};
+    char *const none[] = {(char *)(uintptr_t)"test", NULL};
+    config_free(config);
+    config = config_new(&app, bindings, 1);
+    ck_assert_int_eq(config_load(config, 1, none, NULL, e), 0);
+    for (; *settings != NULL; settings++) {
+        char key[64];
+        const size_t n = strcspn(*settings, "=");
+        snprintf(key, sizeof key, "%.*s", (int)n, *settings);
+        ck_assert_msg(config_put(config, key, *settings + n + 1, "test", e) == 0, "%s", e->text);
+    }
+    form_close(&form);
+    return form_open(&form, &params, e) < 0 ? NULL : &form;
+}
+#define OPEN(e, ...) open_form((e), (const char *const[]){__VA_ARGS__, NULL})
+
+static uint8_t black[2 * 2 * 3];
+static const struct backend_item items[] = {{black, 2, 2, "a \"red\" star", "{\"tag\":\"x\"}"}, {black, 2, 2, "two", ""}};
+
+/* The request of n items, its base64 cut out. */
+static const char *request(size_t n)
+{
+    static char out[4096];
+    struct err e;
+    struct buf body;
+    buf_init(&body, 1 << 20);
+    struct form_request r = {.body = &body};
+    ck_assert_msg(form.write(form.self, &r, "id7", items, n, &e) == 0, "%s", e.text);
+    ck_assert_str_eq(r.content_type, "application/json");
+    size_t at = 0;
+    for (const char *c = buf_text(&body); *c != 0; c++) {
+        if (strncmp(c, "iVBOR", 5) == 0) { /* how every PNG begins */
+            at += (size_t)snprintf(out + at, sizeof out - at, "PNG");
+            c += strcspn(c, "\"");
+        }
+        ck_assert_uint_lt(at, sizeof out - 2);
+        out[at++] = *c;
+    }
+    out[at] = 0;
+    buf_done(&body);
+    return out;
+}
+
+static int answer(struct backend_score *scores, size_t n, const char *text, struct err *e)
+{
+    const struct form_answer a = {text, strlen(text), strlen(text)};
+    return form.read(form.self, scores, n, "id7", &a, e);
+}
+
+START_TEST(presets_ask_as_their_services_expect)
+{
+    static const struct {
+        const char *backend, *path, *request, *answer;
+        size_t n;
+    } cases[] = {
+        {"json:unirl", "/score",
+         "{\"requests\":[{\"history\":[{\"text\":\"a \\\"red\\\" star\",\"image_b64\":\"PNG\"}],\"required_rewards\":[\"m\"],"
+         "\"metadata\":{\"tag\":\"x\"}},{\"history\":[{\"text\":\"two\",\"image_b64\":\"PNG\"}],\"required_rewards\":[\"m\"],"
+         "\"metadata\":{}}]}",
+         "{\"results\":[{\"m\":{\"score\":0.5}},{\"m\":{\"score\":0.25}}],\"errors\":[]}", 2},
+        {"json:flow-factory", "/compute", "{\"prompt\":[\"a \\\"red\\\" star\",\"two\"],\"image\":[\"PNG\",\"PNG\"]}",
+         "{\"rewards\":[0.5,0.25]}", 2},
+        {"json:openrlhf", "/get_reward",
+         "{\"query\":[\"a \\\"red\\\" star\",\"two\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"],\"images\":[\"PNG\",\"PNG\"]}",
+         "{\"rewards\":[0.5,0.25],\"scores\":[1,1]}", 2},
+        {"json:hf-endpoint", "", "{\"inputs\":\"PNG\",\"parameters\":{\"prompt\":\"a \\\"red\\\" star\"}}",
+         "[{\"label\":\"good\",\"score\":0.5}]", 1},
+        {"json:bentoml", "/score", "{\"images\":[\"PNG\",\"PNG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"]}", "[0.5,0.25]", 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        char backend[64];
+        struct backend_score scores[2];
+        snprintf(backend, sizeof backend, "reward.backend=%s", cases[i].backend);
+        ck_assert_msg(OPEN(&e, backend, "reward.model=m") != NULL, "%s", e.text);
+        ck_assert_str_eq(form.score_path, cases[i].path);
+        ck_assert_uint_eq(form.items_max, cases[i].n == 1 ? 1 : BACKEND_BATCH_MAX);
+        ck_assert_str_eq(request(cases[i].n), cases[i].request);
+        ck_assert_msg(answer(scores, cases[i].n, cases[i].answer, &e) == 0, "%s: %s", cases[i].backend, e.text);
+        for (size_t k = 0; k < cases[i].n; k++)
+            ck_assert_double_eq(scores[k].value, k == 0 ? 0.5 : 0.25);
+    }
+}
+END_TEST
+
+START_TEST(a_template_of_ones_own_and_a_pointer)
+{
+    struct err e = {0};
+    struct backend_score scores[2];
+    ck_assert_msg(OPEN(&e, "reward.backend=json", "reward.path=/rate?v=2",
+                       "reward.template={\"id\":\"$id\",\"n\":3,\"in\":[\"$each\",{\"uri\":\"data:image/png;base64,$image\",\"of\":"
+                       "\"$model: $prompt\"}]}",
+                       "reward.scores=/out/*/1/?", "reward.model=m") != NULL, "%s", e.text);
+    ck_assert_str_eq(request(2), "{\"id\":\"id7\",\"n\":3,\"in\":[{\"uri\":\"data:image/png;base64,PNG\",\"of\":\"m: a \\\"red\\\" "
+                                 "star\"},{\"uri\":\"data:image/png;base64,PNG\",\"of\":\"m: two\"}]}");
+    ck_assert_msg(answer(scores, 2, "{\"out\":[[\"x\",{\"v\":1}],[0,{\"w\":-2.5}]]}", &e) == 0, "%s", e.text);
+    ck_assert_double_eq(scores[1].value, -2.5);
+}
+END_TEST
+
+START_TEST(wrong_answers_are_refused_whole)
+{
+    static const struct {
+        const char *answer, *want;
+    } cases[] = {
+        {"{\"rewards\":[0.5]}", "1 scores for 2 images"},
+        {"{\"rewards\":[0.5,0.5,0.5]}", "3 scores for 2 images"},
+        {"{\"rewards\":[0.5,null]}", "score 2 of 2"},
+        {"{\"rewards\":[0.5,\"0.5\"]}", "score 2 of 2"},
+        {"{\"rewards\":[0.5,1e999]}", ""},
+        {"{\"rewards\":[0.5,NaN]}", ""},
+        {"{\"rewards\":[0.5,11]}", "outside reward.score_min..score_max"},
+        {"{\"rewards\":0.5}", "expected a list of 2 numbers"},
+        {"{\"scores\":[0.5,0.5]}", "the answer has no rewards"},
+        {"{\"error\":\"out of memory\"}", "the service says: out of memory"},
+        {"[]", "the answer has no rewards"},
+        {"", ""},
+        {"{\"rewards\":[0.5,0.5]} x", ""},
+    };
+    struct err e = {0};
+    ck_assert_msg(OPEN(&e, "reward.backend=json:flow-factory", "reward.score_max=10") != NULL, "%s", e.text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct backend_score scores[2];
+        ck_assert_msg(answer(scores, 2, cases[i].answer, &e) == -1, "taken: %s", cases[i].answer);
+        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "%s: got '%s' want '%s'", cases[i].answer, e.text, cases[i].want);
+    }
+}
+END_TEST
+
+START_TEST(a_judge_is_asked_about_one_picture)
+{
+    struct err e = {0};
+    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.question=Is {prompt} here? {prompt}!") != NULL, "%s",
+                  e.text);
+    ck_assert_uint_eq(form.items_max, 1);
+    ck_assert_str_eq(form.score_path, "/v1/chat/completions");
+    ck_assert_str_eq(request(1), "{\"model\":\"vlm\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{"
+                                 "\"url\":\"data:image/png;base64,PNG\"}},{\"type\":\"text\",\"text\":\"Is a \\\"red\\\" star here? a "
+                                 "\\\"red\\\" star!\"}]}],\"temperature\":0,\"max_tokens\":512}");
+}
+END_TEST
+
+#define SAID(text) "{\"choices\":[{\"message\":{\"role\":\"assistant\",\"content\":\"" text "\"}}]}"
+
+START_TEST(a_judges_number_is_the_last_match)
+{
+    static const struct {
+        const char *answer;
+        double want; /* -1: refused */
+    } cases[] = {
+        {SAID("7"), 7},
+        {SAID("On a scale of 0 to 10 I say 4.5."), 4.5},
+        {SAID("Final Score: 3\\nthank you"), 3},
+        {SAID("no idea"), -1},
+        {SAID(""), -1},
+        {SAID("12"), -1}, /* beyond score_max */
+        {"{\"choices\":[]}", -1},
+        {"{\"choices\":[{\"message\":{\"content\":null}}]}", -1},
+        {"{\"choices\":[7]}", -1},
+        {"{\"error\":{\"message\":\"quota\"}}", -1},
+        {"[]", -1},
+    };
+    struct err e = {0};
+    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.score_max=10") != NULL, "%s", e.text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct backend_score score;
+        const int rc = answer(&score, 1, cases[i].answer, &e);
+        ck_assert_msg(rc == (cases[i].want < 0 ? -1 : 0), "%s: %d %s", cases[i].answer, rc, e.text);
+        if (rc == 0)
+            ck_assert_double_eq(score.value, cases[i].want);
+    }
+    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.pattern=Final Score: ([1-5])") != NULL, "%s", e.text);
+    struct backend_score score;
+    ck_assert_int_eq(answer(&score, 1, SAID("3 of 4. Final Score: 2 (of 5)"), &e), 0);
+    ck_assert_double_eq(score.value, 2);
+    ck_assert_int_eq(answer(&score, 1, SAID("3 of 4"), &e), -1);
+}
+END_TEST
+
+START_TEST(a_judges_yes_is_its_probability)
+{
+#define TOP(list) "{\"choices\":[{\"logprobs\":{\"content\":[{\"token\":\"Yes\",\"top_logprobs\":[" list "]}]}}]}"
+#define T(token, logprob) "{\"token\":\"" token "\",\"logprob\":" logprob "}"
+    struct err e = {0};
+    struct backend_score score;
+    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.judge=yes_no") != NULL, "%s", e.text);
+    ck_assert_ptr_nonnull(strstr(request(1), "\"max_tokens\":1,\"logprobs\":true,\"top_logprobs\":20}"));
+    /* .5 + .1 yes, .2 no, the rest is neither */
+    ck_assert_msg(answer(&score, 1, TOP(T("Yes", "-0.6931471805599453") "," T(" yes.", "-2.302585092994046") "," T(
+                                       "NO", "-1.6094379124341003") "," T("Yesterday", "-3") "," T("nothing", "-3")), &e) == 0, "%s", e.text);
+    ck_assert_double_eq_tol(score.value, 0.75, 1e-12);
+    static const char *const bad[] = {TOP(T("maybe", "-0.1")), TOP(T("yes", "2")), TOP(T("yes", "null")), TOP("7"), TOP(""),
+                                      SAID("Yes"), "{\"choices\":[{\"logprobs\":null}]}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_assert_msg(answer(&score, 1, bad[i], &e) == -1, "taken: %s", bad[i]);
+}
+END_TEST
+
+START_TEST(settings_that_cannot_work_are_refused)
+{
+    static const struct {
+        const char *settings[4], *want;
+    } cases[] = {
+        {{"reward.backend=http"}, "reward.backend http is not known"},
+        {{"reward.backend=json:other"}, "known are unirl, flow-factory, openrlhf, hf-endpoint, bentoml"},
+        {{"reward.backend=json"}, "needs reward.template"},
+        {{"reward.backend=json", "reward.template={"}, "reward.template"},
+        {{"reward.backend=json", "reward.template=/nowhere/x.json"}, "/nowhere/x.json"},
+        {{"reward.backend=json:bentoml", "reward.scores=rewards"}, "begin with /"},
+        {{"reward.backend=json:bentoml", "reward.path=score"}, "begin with /"},
+        {{"reward.backend=openai-chat", "reward.question=Well?"}, "{prompt}"},
+        {{"reward.backend=openai-chat", "reward.pattern=("}, "reward.pattern"},
+        {{"reward.backend=openai-chat", "reward.model="}, "reward.model"},
+        {{"reward.backend=oip-v2", "reward.model=../x"}, "only letters"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        ck_assert_msg(open_form(&e, cases[i].settings) == NULL, "case %zu is taken", i);
+        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "case %zu: got '%s' want '%s'", i, e.text, cases[i].want);
+    }
+}
+END_TEST
+
+SUITE("scorer/form", 20, presets_ask_as_their_services_expect, a_template_of_ones_own_and_a_pointer,
+      wrong_answers_are_refused_whole, a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
+      a_judges_yes_is_its_probability, settings_that_cannot_work_are_refused)
