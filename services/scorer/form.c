@@ -26,8 +26,10 @@ int form_open(struct form *f, const struct reward_params *p, struct err *e)
         return form_open_json(f, p, "", e);
     if (strncmp(p->backend, "json:", 5) == 0)
         return form_open_json(f, p, p->backend + 5, e);
-    return err_set(e, ERR_INVALID, "reward.backend %s is not known: expected oip-v2, json, json:PRESET, openai-chat or builtin:NAME",
-                   p->backend);
+    if (strncmp(p->backend, "pickle:", 7) == 0)
+        return form_open_pickle(f, p, p->backend + 7, e);
+    return err_set(e, ERR_INVALID, "reward.backend %s is not known: expected oip-v2, openai-chat, json, json:PRESET, pickle:PRESET or "
+                   "builtin:NAME", p->backend);
 }
 
 void form_close(struct form *f)
@@ -54,13 +56,17 @@ const char *form_picture_type(const struct reward_params *p)
     return p->image_format == PICTURE_JPEG ? "image/jpeg" : "image/png";
 }
 
-int form_add_picture(struct buf *out, const struct reward_params *p, const struct backend_item *item, struct err *e)
+int form_encode_picture(uint8_t **file, size_t *bytes, const struct backend_item *item, bool jpeg, struct err *e)
 {
     const struct image view = {(int)item->width, (int)item->height, (uint8_t *)(uintptr_t)item->rgb};
+    return jpeg ? jpeg_encode(file, bytes, &view, JPEG_QUALITY, e) : png_encode(file, bytes, &view, NULL, e);
+}
+
+int form_add_picture(struct buf *out, const struct reward_params *p, const struct backend_item *item, struct err *e)
+{
     uint8_t *bytes = NULL;
     size_t n = 0;
-    if (p->image_format == PICTURE_JPEG ? jpeg_encode(&bytes, &n, &view, JPEG_QUALITY, e) < 0
-                                        : png_encode(&bytes, &n, &view, NULL, e) < 0)
+    if (form_encode_picture(&bytes, &n, item, p->image_format == PICTURE_JPEG, e) < 0)
         return -1;
     buf_add_base64(out, bytes, n);
     mem_free(bytes);

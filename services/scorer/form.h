@@ -5,6 +5,7 @@
  *   oip-v2         Open Inference Protocol v2 (oip.h): KServe, Triton, MLServer, OpenVINO Model Server
  *   json:PRESET    a template of the request and a pointer to the scores (form_json.c); `json` alone takes both from
  *                  reward.template and reward.scores
+ *   pickle:PRESET  pickles of research reward servers (form_pickle.c), read as plain data
  *   openai-chat    any vision-language judge behind /v1/chat/completions (form_chat.c)
  *
  * Thread rule: one thread. */
@@ -16,6 +17,7 @@
 #include "base/json.h"
 #include "scorer/backend.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,6 +58,7 @@ void form_close(struct form *f); /* accepts a zeroed form */
 /* The forms themselves. */
 int form_open_oip(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 int form_open_json(struct form *f, const struct reward_params *p, const char *preset, struct err *e) MUST_USE;
+int form_open_pickle(struct form *f, const struct reward_params *p, const char *preset, struct err *e) MUST_USE;
 int form_open_chat(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 
 /* ---- what several forms need ---- */
@@ -63,7 +66,9 @@ int form_open_chat(struct form *f, const struct reward_params *p, struct err *e)
 /* reward.path, or `otherwise` where that is empty, as the score path of f. */
 int form_set_path(struct form *f, const struct reward_params *p, const char *otherwise, struct err *e) MUST_USE;
 
-/* The picture as a PNG or JPEG file (reward.image_format), in base64, appended to `out`. */
+/* The picture as a PNG file, or a JPEG file of quality 95; *file is the caller's (mem_free). */
+int form_encode_picture(uint8_t **file, size_t *bytes, const struct backend_item *item, bool jpeg, struct err *e) MUST_USE;
+/* The same by reward.image_format, in base64, appended to `out`. */
 int form_add_picture(struct buf *out, const struct reward_params *p, const struct backend_item *item, struct err *e) MUST_USE;
 /* "image/png" or "image/jpeg". */
 const char *form_picture_type(const struct reward_params *p);

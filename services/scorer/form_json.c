@@ -7,21 +7,17 @@
  *                                   a template that has them outside takes one item a call
  *     $model $id                    reward.model; a name that is the same for the same question
  *
- * Pointer: names and positions separated by /, from the top; * is the item's own place in a list as long as the batch, ?
- * the only member of an object, $model as above.  Without a * it leads to a list of one number an item (or, of one item,
- * to the number). */
+ * The scores are found by a pointer (pointer.h). */
 #include "base/file.h"
 #include "base/mem.h"
 #include "scorer/form.h"
+#include "scorer/pointer.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TEMPLATE_BYTES_MAX (64u << 10)
 #define REQUEST_BYTES_MAX ((size_t)512 << 20)
-#define STEPS_MAX 16
-#define STEP_BYTES_MAX 128
 
 struct preset {
     const char *name, *path, *template, *scores;
@@ -41,8 +37,7 @@ static const struct preset presets[] = {
 struct json_form {
     const struct reward_params *p; /* borrowed */
     struct json *template;
-    char step[STEPS_MAX][STEP_BYTES_MAX];
-    size_t steps;
+    struct pointer scores;
 };
 
 /* The batch that a template is filled with; at: the item inside $each, or 0 of one. */
@@ -217,78 +212,13 @@ static int write_request(void *self, struct form_request *r, const char *id, con
 
 /* ---- the answer ---- */
 
-static const struct json *only_member(const struct json *v)
-{
-    const char *key;
-    const struct json *member = NULL;
-    void *c = NULL;
-    if (json_is_list(v))
-        return json_count(v) == 1 ? json_at(v, 0) : NULL;
-    return json_is_object(v) && json_count(v) == 1 && json_next(v, &c, &key, &member) ? member : NULL;
-}
-
-/* One step from v; NULL where it leads nowhere. */
-static const struct json *step_from(const struct json *v, const char *step, const struct json_form *f)
-{
-    if (strcmp(step, "?") == 0)
-        return only_member(v);
-    if (json_is_object(v))
-        return json_get(v, strcmp(step, "$model") == 0 ? f->p->model : step);
-    if (!json_is_list(v) || step[strspn(step, "0123456789")] != 0)
-        return NULL;
-    const unsigned long at = strtoul(step, NULL, 10);
-    return at < json_count(v) ? json_at(v, at) : NULL;
-}
-
-/* The value that the pointer leads to for item `at` of n; *starred: a * chose among them. */
-static int follow(const struct json **out, const struct json_form *f, const struct json *v, size_t at, size_t n, bool *starred,
-                  struct err *e)
-{
-    *starred = false;
-    for (size_t i = 0; i < f->steps; i++) {
-        const bool star = strcmp(f->step[i], "*") == 0;
-        if (star && (!json_is_list(v) || json_count(v) != n))
-            return err_set(e, ERR_INVALID, "step %zu of reward.scores: a %s of %zu, expected a list of %zu", i + 1,
-                           json_type_name(v), json_is_list(v) || json_is_object(v) ? json_count(v) : 1, n);
-        v = star ? json_at(v, at) : step_from(v, f->step[i], f);
-        *starred |= star;
-        if (v == NULL)
-            return err_set(e, ERR_INVALID, "the answer has no %s (step %zu of reward.scores)", f->step[i], i + 1);
-    }
-    *out = v;
-    return 0;
-}
-
-static int read_scores(const struct json_form *f, const struct json *doc, struct backend_score *scores, size_t n,
-                       struct err *e)
-{
-    for (size_t i = 0; i < n; i++) {
-        const struct json *v = NULL;
-        bool starred;
-        char what[48];
-        snprintf(what, sizeof what, "score %zu of %zu", i + 1, n);
-        if (follow(&v, f, doc, i, n, &starred, e) < 0)
-            return -1;
-        if (!starred && json_is_list(v)) {
-            if (json_count(v) != n)
-                return err_set(e, ERR_INVALID, "%zu scores for %zu images", json_count(v), n);
-            v = json_at(v, i);
-        } else if (!starred && n > 1) {
-            return err_set(e, ERR_INVALID, "reward.scores leads to a %s, expected a list of %zu numbers", json_type_name(v), n);
-        }
-        scores[i] = (struct backend_score){0};
-        if (form_score(&scores[i].value, v, what, f->p, e) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id, const struct form_answer *a,
                        struct err *e)
 {
+    const struct json_form *f = self;
     struct json *doc = NULL;
     (void)id;
-    const int rc = form_parse(&doc, a, e) < 0 ? -1 : read_scores(self, doc, scores, n, e);
+    const int rc = form_parse(&doc, a, e) < 0 ? -1 : pointer_scores(scores, n, &f->scores, doc, f->p, e);
     json_free(doc);
     return rc;
 }
@@ -319,22 +249,6 @@ static bool takes_one(const struct json *v)
         if (takes_one(member))
             return true;
     return false;
-}
-
-static int read_pointer(struct json_form *f, const char *pointer, struct err *e)
-{
-    if (pointer[0] != 0 && pointer[0] != '/')
-        return err_set(e, ERR_INVALID, "reward.scores %s: begin with /, as in /rewards", pointer);
-    while (*pointer == '/') {
-        const size_t n = strcspn(++pointer, "/");
-        if (f->steps == STEPS_MAX || n >= STEP_BYTES_MAX)
-            return err_set(e, ERR_INVALID, "reward.scores: more than %d steps, or one longer than %d bytes", STEPS_MAX,
-                           STEP_BYTES_MAX - 1);
-        memcpy(f->step[f->steps], pointer, n);
-        f->step[f->steps++][n] = 0;
-        pointer += n;
-    }
-    return 0;
 }
 
 static int read_template(struct json_form *f, const char *text, struct err *e)
@@ -376,7 +290,7 @@ int form_open_json(struct form *f, const struct reward_params *p, const char *pr
         return err_set(e, ERR_INVALID, "reward.backend json needs reward.template: a JSON document or its file");
     struct json_form *j = mem_new(1, sizeof *j);
     j->p = p;
-    if (read_template(j, template, e) < 0 || read_pointer(j, scores, e) < 0 || form_set_path(f, p, use->path, e) < 0) {
+    if (read_template(j, template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 || form_set_path(f, p, use->path, e) < 0) {
         close_form(j);
         return -1;
     }

@@ -20,7 +20,8 @@
 #define REWARD_PARAMS(P, S)                                                                        \
     P(S, text, backend, "oip-v2", "", "64", "",                                                    \
       "a service: oip-v2, openai-chat, json, json:unirl, json:flow-factory, json:openrlhf, "       \
-      "json:hf-endpoint, json:bentoml; or builtin:shapes, builtin:jpeg_compressibility, "          \
+      "json:hf-endpoint, json:bentoml, pickle:llava, pickle:deqa, pickle:geneval, "                \
+      "pickle:unifiedreward, pickle:verl-omni; or builtin:shapes, builtin:jpeg_compressibility, "          \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm")                   \
     P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without its path")   \
     P(S, text, path, "", "", "400", "", "json, openai-chat: behind url; empty: the form's own")    \

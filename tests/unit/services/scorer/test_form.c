@@ -3,6 +3,7 @@
 
 #include "base/config.h"
 #include "base/mem.h"
+#include "scorer/pickle.h"
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -98,6 +99,85 @@ START_TEST(presets_ask_as_their_services_expect)
         for (size_t k = 0; k < cases[i].n; k++)
             ck_assert_double_eq(scores[k].value, k == 0 ? 0.5 : 0.25);
     }
+}
+END_TEST
+
+/* The request as the service's Python would see it, its JPEG files named. */
+static const char *unpickled_request(size_t n)
+{
+    static char out[2048];
+    struct err e;
+    struct buf body;
+    struct json *doc = NULL;
+    buf_init(&body, 1 << 20);
+    struct form_request r = {.body = &body};
+    ck_assert_msg(form.write(form.self, &r, "id7", items, n, &e) == 0, "%s", e.text);
+    ck_assert_str_eq(r.content_type, "application/octet-stream");
+    /* bytes are no text: each file is cut down to "JPEG" where it lies */
+    for (uint8_t *c = (uint8_t *)body.data; c + 8 < (uint8_t *)body.data + body.bytes; c++)
+        if (c[0] == 'B' && c[5] == 0xff && c[6] == 0xd8) {
+            const size_t length = c[1] | (size_t)c[2] << 8;
+            memmove(c + 9, c + 5 + length, (size_t)((uint8_t *)body.data + body.bytes - (c + 5 + length)));
+            memcpy(c + 1, "\4\0\0\0JPEG", 8);
+            body.bytes -= length - 4;
+        }
+    ck_assert_msg(pickle_read(&doc, body.data, body.bytes, &e) == 0, "%s", e.text);
+    char *text = json_print(doc, JSON_LINE, NULL);
+    snprintf(out, sizeof out, "%s", text);
+    mem_free(text);
+    json_free(doc);
+    buf_done(&body);
+    return out;
+}
+
+START_TEST(pickles_hold_what_their_servers_expect)
+{
+    static const struct {
+        const char *backend, *request;
+    } cases[] = {
+        {"pickle:llava", "{\"images\":[\"JPEG\",\"JPEG\"],\"queries\":[[\"Answer concisely: what is going on in this image?\"],"
+                         "[\"Answer concisely: what is going on in this image?\"]],\"answers\":[[\"The image contains a \\\"red\\\" star\"],"
+                         "[\"The image contains two\"]]}"},
+        {"pickle:deqa", "{\"images\":[\"JPEG\",\"JPEG\"]}"},
+        {"pickle:geneval", "{\"images\":[\"JPEG\",\"JPEG\"],\"meta_datas\":[{\"tag\":\"x\"},{}],\"only_strict\":false}"},
+        {"pickle:unifiedreward", "{\"images\":[\"JPEG\",\"JPEG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"]}"},
+        {"pickle:verl-omni", "{\"images\":[\"JPEG\",\"JPEG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"],\"metadata\":{}}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        char backend[64];
+        snprintf(backend, sizeof backend, "reward.backend=%s", cases[i].backend);
+        ck_assert_msg(OPEN(&e, backend) != NULL, "%s", e.text);
+        ck_assert_str_eq(unpickled_request(2), cases[i].request);
+    }
+}
+END_TEST
+
+/* {"scores": [x, y]} and {"error": "..."} in protocol 3. */
+START_TEST(a_pickled_answer_is_scores_or_a_refusal)
+{
+    struct err e = {0};
+    struct backend_score scores[2];
+    struct buf b;
+    struct json *doc = NULL;
+    ck_assert_msg(OPEN(&e, "reward.backend=pickle:verl-omni") != NULL, "%s", e.text);
+    for (int good = 0; good < 2; good++) {
+        const char *text = good ? "{\"scores\":[0.5,-0.25]}" : "{\"error\":\"CUDA out of memory\"}";
+        buf_init(&b, 4096);
+        ck_assert_int_eq(json_parse(&doc, text, strlen(text), 4096, &e), 0);
+        pickle_begin(&b);
+        pickle_json(&b, doc);
+        pickle_end(&b);
+        const struct form_answer a = {b.data, b.bytes, b.bytes};
+        ck_assert_int_eq(form.read(form.self, scores, 2, "id7", &a, &e), good ? 0 : -1);
+        if (good)
+            ck_assert_double_eq(scores[1].value, -0.25);
+        else
+            ck_assert_ptr_nonnull(strstr(e.text, "CUDA out of memory"));
+        json_free(doc);
+        buf_done(&b);
+    }
+    ck_assert_int_eq(answer(scores, 2, "Traceback (most recent call last)", &e), -1);
 }
 END_TEST
 
@@ -221,6 +301,7 @@ START_TEST(settings_that_cannot_work_are_refused)
     } cases[] = {
         {{"reward.backend=http"}, "reward.backend http is not known"},
         {{"reward.backend=json:other"}, "known are unirl, flow-factory, openrlhf, hf-endpoint, bentoml"},
+        {{"reward.backend=pickle:other"}, "known are llava, deqa, geneval, unifiedreward, verl-omni"},
         {{"reward.backend=json"}, "needs reward.template"},
         {{"reward.backend=json", "reward.template={"}, "reward.template"},
         {{"reward.backend=json", "reward.template=/nowhere/x.json"}, "/nowhere/x.json"},
@@ -239,6 +320,7 @@ START_TEST(settings_that_cannot_work_are_refused)
 }
 END_TEST
 
-SUITE("scorer/form", 20, presets_ask_as_their_services_expect, a_template_of_ones_own_and_a_pointer,
+SUITE("scorer/form", 20, presets_ask_as_their_services_expect,
+      pickles_hold_what_their_servers_expect, a_pickled_answer_is_scores_or_a_refusal, a_template_of_ones_own_and_a_pointer,
       wrong_answers_are_refused_whole, a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
       a_judges_yes_is_its_probability, settings_that_cannot_work_are_refused)
