@@ -46,7 +46,7 @@ struct call {
     size_t n;
     char id[OIP_ID_BYTES_MAX];
     struct buf body;
-    char content_type[FORM_HEADER_BYTES_MAX], header[FORM_HEADER_BYTES_MAX];
+    char content_type[FORM_HEADER_BYTES_MAX], header[FORM_LINE_BYTES_MAX];
 
     uint32_t tries;
     int64_t deadline_ms, next_ms, began_ms;
@@ -201,7 +201,7 @@ static uint64_t next_jitter(struct http *h)
 static void add_header(struct call *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static void add_header(struct call *c, const char *fmt, ...)
 {
-    char line[CONFIG_TEXT_BYTES_MAX + 64];
+    char line[FORM_LINE_BYTES_MAX + 64];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);

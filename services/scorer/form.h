@@ -7,6 +7,7 @@
  *                  reward.template and reward.scores
  *   pickle:PRESET  pickles of research reward servers (form_pickle.c), read as plain data
  *   openai-chat    any vision-language judge behind /v1/chat/completions (form_chat.c)
+ *   raw, multipart one picture file a call (form_file.c)
  *
  * Thread rule: one thread. */
 #ifndef DAGLINE_SCORER_FORM_H
@@ -23,11 +24,12 @@
 
 #define FORM_PATH_BYTES_MAX 1024
 #define FORM_HEADER_BYTES_MAX 128
+#define FORM_LINE_BYTES_MAX (4 * TRAJECTORY_PROMPT_BYTES_MAX)
 
 struct form_request {
     struct buf *body; /* appended to */
     char content_type[FORM_HEADER_BYTES_MAX];
-    char header[FORM_HEADER_BYTES_MAX]; /* one more header line; "": none */
+    char header[FORM_LINE_BYTES_MAX]; /* one more header line; "": none */
 };
 
 struct form_answer {
@@ -59,6 +61,7 @@ void form_close(struct form *f); /* accepts a zeroed form */
 int form_open_oip(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 int form_open_json(struct form *f, const struct reward_params *p, const char *preset, struct err *e) MUST_USE;
 int form_open_pickle(struct form *f, const struct reward_params *p, const char *preset, struct err *e) MUST_USE;
+int form_open_file(struct form *f, const struct reward_params *p, bool multipart, struct err *e) MUST_USE;
 int form_open_chat(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 
 /* ---- what several forms need ---- */

@@ -21,17 +21,17 @@
     P(S, text, backend, "oip-v2", "", "64", "",                                                    \
       "a service: oip-v2, openai-chat, json, json:unirl, json:flow-factory, json:openrlhf, "       \
       "json:hf-endpoint, json:bentoml, pickle:llava, pickle:deqa, pickle:geneval, "                \
-      "pickle:unifiedreward, pickle:verl-omni; or builtin:shapes, builtin:jpeg_compressibility, "          \
+      "pickle:unifiedreward, pickle:verl-omni, raw, multipart; or builtin:shapes, builtin:jpeg_compressibility, "          \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm")                   \
     P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without its path")   \
-    P(S, text, path, "", "", "400", "", "json, openai-chat: behind url; empty: the form's own")    \
+    P(S, text, path, "", "", "400", "", "behind url (not oip-v2); empty: the form's own")         \
     P(S, text, model, "shapes-judge", "", "128", "", "model name of the service")                  \
-    P(S, choice, image_format, "png", "png|jpeg", "", "", "json, openai-chat: files of the pictures, JPEG of quality 95") \
+    P(S, choice, image_format, "png", "png|jpeg", "", "", "files of the pictures, JPEG of quality 95 (not oip-v2, pickle)") \
     P(S, text, template, "", "", "1000", "",                                                       \
       "json: the request, a document or its file, with $prompts $images $metadatas, or "           \
       "[\"$each\", ...] with $prompt $image $metadata; $model $id")                                \
     P(S, text, scores, "", "", "400", "",                                                          \
-      "json: where the scores are, as in /results/*/score (* the item's place, ? the only member)") \
+      "where the scores are in an answer (not oip-v2, openai-chat), as in /results/*/score (* the item's place, ? the only member)") \
     P(S, choice, judge, "number", "number|yes_no", "", "",                                         \
       "openai-chat: a number in the answer, or the probability of yes (logprobs)")                 \
     P(S, text, question,                                                                           \

@@ -294,6 +294,43 @@ START_TEST(a_judges_yes_is_its_probability)
 }
 END_TEST
 
+START_TEST(one_file_a_call)
+{
+    struct err e = {0};
+    struct backend_score score;
+    struct buf body;
+    for (int multipart = 0; multipart < 2; multipart++) {
+        ck_assert_msg(OPEN(&e, multipart ? "reward.backend=multipart" : "reward.backend=raw", "reward.path=/predictions/m",
+                           "reward.image_input=data", "reward.score_max=10") != NULL, "%s", e.text);
+        ck_assert_uint_eq(form.items_max, 1);
+        buf_init(&body, 1 << 20);
+        struct form_request r = {.body = &body};
+        ck_assert_msg(form.write(form.self, &r, "id7", items, 1, &e) == 0, "%s", e.text);
+        if (multipart) {
+            ck_assert_str_eq(r.content_type, "multipart/form-data; boundary=id7");
+            const char *text = buf_text(&body);
+            static const char begin[] = "--id7\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na \"red\" star\r\n"
+                                        "--id7\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{\"tag\":\"x\"}\r\n"
+                                        "--id7\r\nContent-Disposition: form-data; name=\"data\"; filename=\"image.png\"\r\n"
+                                        "Content-Type: image/png\r\n\r\n\x89PNG";
+            ck_assert_mem_eq(text, begin, sizeof begin - 1);
+            ck_assert_mem_eq(text + body.bytes - 11, "\r\n--id7--\r\n", 11);
+        } else {
+            ck_assert_str_eq(r.content_type, "image/png");
+            ck_assert_str_eq(r.header, "X-Prompt: a %22red%22 star");
+            ck_assert_mem_eq(body.data, "\x89PNG", 4);
+        }
+        buf_done(&body);
+        ck_assert_msg(answer(&score, 1, "{\"score\":2.5}", &e) == 0, "%s", e.text);
+        ck_assert_msg(answer(&score, 1, " 2.5\n", &e) == 0, "%s", e.text);
+        ck_assert_double_eq(score.value, 2.5);
+        static const char *const bad[] = {"", "2.5 x", "nan", "inf", "1e999", "11", "{\"score\":\"2\"}", "{}", "[1,2]"};
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+            ck_assert_msg(answer(&score, 1, bad[i], &e) == -1, "taken: %s", bad[i]);
+    }
+}
+END_TEST
+
 START_TEST(settings_that_cannot_work_are_refused)
 {
     static const struct {
@@ -323,4 +360,4 @@ END_TEST
 SUITE("scorer/form", 20, presets_ask_as_their_services_expect,
       pickles_hold_what_their_servers_expect, a_pickled_answer_is_scores_or_a_refusal, a_template_of_ones_own_and_a_pointer,
       wrong_answers_are_refused_whole, a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
-      a_judges_yes_is_its_probability, settings_that_cannot_work_are_refused)
+      a_judges_yes_is_its_probability, one_file_a_call, settings_that_cannot_work_are_refused)
