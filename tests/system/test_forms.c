@@ -1,0 +1,134 @@
+/* The forms of reward services, over HTTP, against services in Python that read them as their originals do
+ * (tests/support/reward_server.py). */
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "scorer/backend.h"
+#include "support/proc.h"
+#include "support/suite.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SERVER "tests/support/reward_server.py"
+#define START_MS 20000
+#define ANSWER_MS 20000
+#define N 3
+
+static struct proc server;
+static uint16_t port;
+static uint8_t pixels[8 * 8 * 3];
+static struct backend_result last;
+static struct backend_score kept[N];
+static int completions;
+
+static void on_done(void *arg, const struct backend_result *r)
+{
+    (void)arg;
+    last = *r;
+    completions++;
+    if (r->failure == BACKEND_OK)
+        memcpy(kept, r->scores, r->count * sizeof *kept);
+}
+
+static void quiet(const char *line, void *arg)
+{
+    (void)line;
+    (void)arg;
+}
+
+static void start_server(void)
+{
+    char text[8];
+    port = proc_free_port();
+    snprintf(text, sizeof text, "%u", port);
+    proc_start(&server, (const char *const[]){SERVER, text, NULL}, NULL);
+    proc_wait_port(port, START_MS);
+}
+
+/* One batch of n prompts through the backend of these settings. */
+static void ask(const char *const *settings, const char *const *prompts, size_t n)
+{
+    static struct reward_params params;
+    static const struct config_app app = {.name = "test"};
+    const struct config_binding bindings[] = {{&reward_table, &params}};
+    char *const none[] = {(char *)(uintptr_t)"test", NULL};
+    char url[64];
+    struct backend_item items[N];
+    struct backend backend;
+    struct loop *loop;
+    struct err e = {0};
+    struct config *c = config_new(&app, bindings, 1);
+    ck_assert_int_eq(config_load(c, 1, none, NULL, &e), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", port);
+    ck_assert_msg(config_put(c, "reward.url", url, "test", &e) == 0, "%s", e.text);
+    for (; *settings != NULL; settings++) {
+        char key[64];
+        const size_t k = strcspn(*settings, "=");
+        snprintf(key, sizeof key, "%.*s", (int)k, *settings);
+        ck_assert_msg(config_put(c, key, *settings + k + 1, "test", &e) == 0, "%s", e.text);
+    }
+    for (size_t i = 0; i < n; i++)
+        items[i] = (struct backend_item){.rgb = pixels, .height = 8, .width = 8, .prompt = prompts[i], .metadata = "{\"k\": 1}"};
+    log_sink(quiet, NULL);
+    ck_assert_int_eq(loop_open(&loop, &e), 0);
+    ck_assert_msg(backend_open_http(&backend, &params, loop, on_done, NULL, &e) == 0, "%s", e.text);
+    ck_assert(backend.ready(backend.self)); /* these forms are not asked what they take */
+    completions = 0;
+    ck_assert_msg(backend.submit(backend.self, 7, items, n, &e) == 0, "%s", e.text);
+    const int64_t end = clock_mono_ms(NULL) + ANSWER_MS;
+    while (completions == 0) {
+        ck_assert_int_eq(loop_poll(loop, 100, &e), 0);
+        ck_assert_int_lt(clock_mono_ms(NULL), end);
+    }
+    backend.close(backend.self);
+    loop_close(loop);
+    config_free(c);
+}
+
+static const struct {
+    const char *settings[4];
+    size_t n; /* pictures of a call */
+    enum backend_failure failure; /* of a prompt that the service cannot score */
+} forms[] = {
+    {{"reward.backend=pickle:verl-omni"}, N, BACKEND_ANSWER},
+    {{"reward.backend=json:flow-factory"}, N, BACKEND_ANSWER},
+    {{"reward.backend=json:unirl", "reward.model=aesthetic"}, N, BACKEND_ANSWER},
+    {{"reward.backend=json:openrlhf"}, N, BACKEND_ANSWER},
+    {{"reward.backend=openai-chat", "reward.model=vlm"}, 1, BACKEND_ANSWER},
+    {{"reward.backend=raw", "reward.path=/raw"}, 1, BACKEND_ANSWER},
+    {{"reward.backend=multipart", "reward.path=/multipart"}, 1, BACKEND_ANSWER},
+};
+#define FORMS (sizeof forms / sizeof *forms)
+
+START_TEST(each_form_gets_its_scores)
+{
+    static const char *const prompts[N] = {"a red circle", "a star", "two blue squares and a ring"};
+    start_server();
+    for (size_t i = 0; i < FORMS; i++) {
+        ask(forms[i].settings, prompts, forms[i].n);
+        ck_assert_msg(last.failure == BACKEND_OK, "%s: %s: %s", forms[i].settings[0], backend_failure_name(last.failure), last.reason);
+        ck_assert_uint_eq(last.count, forms[i].n);
+        for (size_t k = 0; k < forms[i].n; k++)
+            ck_assert_msg(kept[k].value == (double)strlen(prompts[k]) / 100.0, "%s: score %zu is %g", forms[i].settings[0], k,
+                          kept[k].value);
+    }
+    proc_kill(&server);
+}
+END_TEST
+
+START_TEST(a_failure_in_each_forms_words_is_no_score)
+{
+    static const char *const bad[N] = {"bad", "a star", "a ring"};
+    start_server();
+    for (size_t i = 0; i < FORMS; i++) {
+        ask(forms[i].settings, bad, forms[i].n);
+        ck_assert_msg(last.failure == forms[i].failure, "%s: %s: %s", forms[i].settings[0], backend_failure_name(last.failure),
+                      last.reason);
+        ck_assert_str_ne(last.reason, "");
+    }
+    proc_kill(&server);
+}
+END_TEST
+
+SUITE("system/forms", 120, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score)
