@@ -17,15 +17,17 @@
 #define REPEATS_MAX 1000
 #define LORA_RANK 4 /* as the PyTorch script that this is held against */
 
-#define BENCH_PARAMS(P, S)                                                                                   \
-    P(S, text, config, "", "", "1000", "", "unet/config.json of a model folder; weights are drawn at random") \
-    P(S, integer, batch, "32", "1", "4096", "samples", "of a pass")                                            \
-    P(S, integer, latent, "16", "1", "512", "", "height and width")                                            \
-    P(S, integer, tokens, "32", "1", "1024", "", "of the condition")                                           \
-    P(S, integer, threads, "1", "1", "256", "", "workers")                                                     \
-    P(S, integer, repeats, "5", "1", "1000", "passes", "that are timed")                                       \
-    P(S, integer, chunk, "0", "0", "4096", "samples", "a worker runs at once; 0: as the engine chooses")       \
-    P(S, flag, reference, "no", "", "", "", "BLAS and im2col instead of the fast kernels")                     \
+#define BENCH_PARAMS(P, S)                                                                         \
+    P(S, text, config, "", "", "1000", "",                                                         \
+      "unet/config.json of a model folder; weights are drawn at random")                           \
+    P(S, integer, batch, "32", "1", "4096", "samples", "of a pass")                                \
+    P(S, integer, latent, "16", "1", "512", "", "height and width")                                \
+    P(S, integer, tokens, "32", "1", "1024", "", "of the condition")                               \
+    P(S, integer, threads, "1", "1", "256", "", "workers")                                         \
+    P(S, integer, repeats, "5", "1", "1000", "passes", "that are timed")                           \
+    P(S, integer, chunk, "0", "0", "4096", "samples",                                              \
+      "a worker runs at once; 0: as the engine chooses")                                           \
+    P(S, flag, reference, "no", "", "", "", "BLAS and im2col instead of the fast kernels")         \
     P(S, choice, only, "all", "all|forward|full|lora", "", "", "which passes")
 CONFIG_STRUCT(bench_params, BENCH_PARAMS);
 CONFIG_TABLE_OPTIONS(bench_table, "bench", "the UNet to time", bench_params, BENCH_PARAMS);
@@ -177,9 +179,10 @@ static int bench_unet(struct bench *b, struct err *e)
 {
     if (open_bench(b, e) < 0)
         return -1;
-    printf("{\"params\": %zu, \"batch\": %zu, \"latent\": %zu, \"threads\": %zu", params_count(b->params, false), b->batch,
-           b->latent, (size_t)b->o->threads);
-    if ((asked(b, ONLY_FORWARD) && timed(b, "forward", (struct graph_adapter){0}, pass_forward, e) < 0) ||
+    printf("{\"params\": %zu, \"batch\": %zu, \"latent\": %zu, \"threads\": %zu",
+           params_count(b->params, false), b->batch, b->latent, (size_t)b->o->threads);
+    if ((asked(b, ONLY_FORWARD) &&
+         timed(b, "forward", (struct graph_adapter){0}, pass_forward, e) < 0) ||
         (asked(b, ONLY_FULL) && timed(b, "full", (struct graph_adapter){0}, pass_train, e) < 0) ||
         (asked(b, ONLY_LORA) && bench_lora(b, e) < 0)) {
         printf("\n");

@@ -11,27 +11,29 @@
 
 #define STEPS_MAX 1000
 
-#define EVAL_PARAMS(P, S)                                                                              \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                                 \
-    P(S, text, policy, "", "", "1000", "", "trained weights (safetensors); empty: the model as it is") \
-    P(S, integer, steps, "12", "2", "1000", "steps", "of the chain")                                   \
-    P(S, real, guidance, "1", "0", "100", "", "classifier-free guidance; 1 is none")                   \
-    P(S, real, variance_floor, "0.25", "0", "1", "", "kappa of the variance floor")                    \
-    P(S, integer, seed, "1000003", "0", "", "", "prompts, pictures")                                   \
-    P(S, flag, held_out, "yes", "", "", "", "captions kept from training")                             \
-    P(S, integer, prompts, "40", "1", "1000", "prompts", "of each tag")                                \
-    P(S, integer, pictures, "4", "1", "64", "pictures", "of each prompt")                              \
-    P(S, integer, round_trip, "0", "0", "1000000", "pictures", "through the autoencoder; 0: none")     \
-    P(S, text, grid, "", "", "1000", "", "also draw a sheet of samples into this PNG")                 \
+#define EVAL_PARAMS(P, S)                                                                          \
+    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
+    P(S, text, policy, "", "", "1000", "",                                                         \
+      "trained weights (safetensors); empty: the model as it is")                                  \
+    P(S, integer, steps, "12", "2", "1000", "steps", "of the chain")                               \
+    P(S, real, guidance, "1", "0", "100", "", "classifier-free guidance; 1 is none")               \
+    P(S, real, variance_floor, "0.25", "0", "1", "", "kappa of the variance floor")                \
+    P(S, integer, seed, "1000003", "0", "", "", "prompts, pictures")                               \
+    P(S, flag, held_out, "yes", "", "", "", "captions kept from training")                         \
+    P(S, integer, prompts, "40", "1", "1000", "prompts", "of each tag")                            \
+    P(S, integer, pictures, "4", "1", "64", "pictures", "of each prompt")                          \
+    P(S, integer, round_trip, "0", "0", "1000000", "pictures", "through the autoencoder; 0: none") \
+    P(S, text, grid, "", "", "1000", "", "also draw a sheet of samples into this PNG")             \
     P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")
 CONFIG_STRUCT(eval_params, EVAL_PARAMS);
-CONFIG_TABLE_OPTIONS(eval_table, "eval", "what a model of the embedded world can do", eval_params, EVAL_PARAMS);
+CONFIG_TABLE_OPTIONS(eval_table, "eval", "what a model of the embedded world can do", eval_params,
+                     EVAL_PARAMS);
 
 static void print_share(const char *name, const struct evaluate_share *s)
 {
     const struct stats_interval ci = stats_share_95(s->hits, s->n > 0 ? s->n : 1);
-    printf("%-22s %6.2f %%  [%5.2f, %5.2f]  of %llu\n", name, 100.0 * evaluate_rate(s), 100.0 * ci.low, 100.0 * ci.high,
-           (unsigned long long)s->n);
+    printf("%-22s %6.2f %%  [%5.2f, %5.2f]  of %llu\n", name, 100.0 * evaluate_rate(s),
+           100.0 * ci.low, 100.0 * ci.high, (unsigned long long)s->n);
 }
 
 static int eval(const void *params, const char *const *arguments, size_t count, struct err *e)
@@ -58,8 +60,10 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
                                         .pictures = (size_t)o->pictures,
                                         .open_prompts = 14,
                                         .open_pictures = 32};
-    if (pipeline_open(&p, o->model, &po, e) < 0 || (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
-        schedule_plan(kernels, pipeline_schedule(p), &plan, e) < 0 || evaluate(&ev, p, &eo, NULL, NULL, e) < 0)
+    if (pipeline_open(&p, o->model, &po, e) < 0 ||
+        (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
+        schedule_plan(kernels, pipeline_schedule(p), &plan, e) < 0 ||
+        evaluate(&ev, p, &eo, NULL, NULL, e) < 0)
         goto out;
     for (int tag = 0; tag < TAG_COUNT; tag++)
         print_share(caption_tag_names[tag], &ev.tag[tag]);
@@ -67,13 +71,14 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
     print_share("harder prompts", &ev.hard);
     const struct stats_interval soft = stats_mean_95(&ev.soft);
     printf("%-22s %6.4f    [%.4f, %.4f]\n", "soft alignment", ev.soft.mean, soft.low, soft.high);
-    printf("%-22s %6.2f bits (colour %.2f, size %.2f, place %.2f, background %.2f, texture %.2f)\n", "diversity",
-           ev.diversity.total_bits, ev.diversity.colour_bits, ev.diversity.size_bits, ev.diversity.place_bits,
-           ev.diversity.background_bits, ev.diversity.texture_bits);
+    printf("%-22s %6.2f bits (colour %.2f, size %.2f, place %.2f, background %.2f, texture %.2f)\n",
+           "diversity", ev.diversity.total_bits, ev.diversity.colour_bits, ev.diversity.size_bits,
+           ev.diversity.place_bits, ev.diversity.background_bits, ev.diversity.texture_bits);
     printf("%-22s %6.1f s\n", "time", ev.seconds);
     if (o->round_trip > 0) {
         struct round_trip trip;
-        if (round_trip(&trip, o->model, (size_t)o->round_trip, (uint64_t)o->seed, (int)o->threads, e) < 0)
+        if (round_trip(&trip, o->model, (size_t)o->round_trip, (uint64_t)o->seed, (int)o->threads,
+                       e) < 0)
             goto out;
         print_share("drawn pictures, strict", &trip.truth);
         print_share("round trip, strict", &trip.after);
@@ -82,7 +87,8 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
         printf("%-22s %6.2f dB\n", "round trip, PSNR", trip.psnr);
     }
     rc = o->grid[0] == 0 ? 0
-                         : grid_of_prompts(o->grid, p, kernels, (int)o->steps, o->guidance, (uint64_t)o->seed, e);
+                         : grid_of_prompts(o->grid, p, kernels, (int)o->steps, o->guidance,
+                                           (uint64_t)o->seed, e);
 out:
     pipeline_close(p);
     return rc;

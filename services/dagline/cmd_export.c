@@ -8,20 +8,25 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EXPORT_PARAMS(P, S)                                                                              \
-    P(S, text, model, "models/shapes", "", "1000", "", "base model folder")                              \
-    P(S, text, policy, "", "", "1000", "", "trained weights or adapters (policy.safetensors of a run)") \
-    P(S, text, out, "", "", "1000", "", "folder to write: the whole model with the policy merged in")   \
+#define EXPORT_PARAMS(P, S)                                                                        \
+    P(S, text, model, "models/shapes", "", "1000", "", "base model folder")                        \
+    P(S, text, policy, "", "", "1000", "",                                                         \
+      "trained weights or adapters (policy.safetensors of a run)")                                 \
+    P(S, text, out, "", "", "1000", "",                                                            \
+      "folder to write: the whole model with the policy merged in")                                \
     P(S, choice, dtype, "f16", "f16|f32", "", "", "of the weights")
 CONFIG_STRUCT(export_params, EXPORT_PARAMS);
-CONFIG_TABLE_OPTIONS(export_table, "export", "a policy for other tools", export_params, EXPORT_PARAMS);
+CONFIG_TABLE_OPTIONS(export_table, "export", "a policy for other tools", export_params,
+                     EXPORT_PARAMS);
 
-static int merge(struct model *m, const struct safetensors *f, const char *out, size_t rank, struct err *e)
+static int merge(struct model *m, const struct safetensors *f, const char *out, size_t rank,
+                 struct err *e)
 {
     static const struct {
         const char *file;
         enum lora_naming naming;
-    } files[] = {{"pytorch_lora_weights.safetensors", LORA_DIFFUSERS}, {"lora_kohya.safetensors", LORA_KOHYA}};
+    } files[] = {{"pytorch_lora_weights.safetensors", LORA_DIFFUSERS},
+                 {"lora_kohya.safetensors", LORA_KOHYA}};
     struct params *p = m->params[MODEL_UNET];
     if (rank == 0)
         return weights_load(p, 0, (int)params_length(p), f, (struct weights_rules){0}, NULL, e);
@@ -29,14 +34,16 @@ static int merge(struct model *m, const struct safetensors *f, const char *out, 
         return -1;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[FILE_PATH_BYTES_MAX];
-        if (file_join(path, out, files[i].file, e) < 0 || lora_save(p, path, files[i].naming, DTYPE_F16, e) < 0)
+        if (file_join(path, out, files[i].file, e) < 0 ||
+            lora_save(p, path, files[i].naming, DTYPE_F16, e) < 0)
             return -1;
     }
     lora_merge(p, 1);
     return 0;
 }
 
-static int export_policy(const void *params, const char *const *arguments, size_t count, struct err *e)
+static int export_policy(const void *params, const char *const *arguments, size_t count,
+                         struct err *e)
 {
     const struct export_params *o = params;
     struct safetensors *f = NULL;
@@ -52,7 +59,8 @@ static int export_policy(const void *params, const char *const *arguments, size_
     if (lora_file_rank(f, &rank, &none) < 0)
         rank = 0;
     const struct model_options mo = {.parts = MODEL_HAS_ALL, .lora_rank = rank};
-    if (model_open(&m, o->model, mo, e) == 0 && file_make_folders(o->out, e) == 0 && merge(m, f, o->out, rank, e) == 0)
+    if (model_open(&m, o->model, mo, e) == 0 && file_make_folders(o->out, e) == 0 &&
+        merge(m, f, o->out, rank, e) == 0)
         rc = model_save(m, o->out, o->dtype == 0 ? DTYPE_F16 : DTYPE_F32, e);
     if (rc == 0)
         printf("%s: the model with %s merged in%s\n", o->out, o->policy,

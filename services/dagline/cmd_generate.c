@@ -11,16 +11,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GENERATE_PARAMS(P, S)                                                                                     \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                                              \
-    P(S, text, policy, "", "", "1000", "", "adapters (diffusers, PEFT or kohya naming) or all UNet weights; empty: none") \
-    P(S, text, prompt, "", "", "", "", "what to draw; empty: nothing in particular")                                \
-    P(S, text, output, "", "", "1000", "", "the PNG; several are numbered before .png")                             \
-    P(S, integer, steps, "50", "1", "1000", "steps", "of DDIM")                                                     \
-    P(S, real, eta, "0", "0", "1", "", "0: deterministic; 1: as in training")                                       \
-    P(S, real, guidance, "1", "0", "100", "", "classifier-free guidance; 1 is none")                                \
-    P(S, integer, seed, "0", "0", "", "", "of the noise")                                                           \
-    P(S, integer, count, "1", "1", "256", "pictures", "to draw")                                                    \
+#define GENERATE_PARAMS(P, S)                                                                      \
+    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
+    P(S, text, policy, "", "", "1000", "",                                                         \
+      "adapters (diffusers, PEFT or kohya naming) or all UNet weights; empty: none")               \
+    P(S, text, prompt, "", "", "", "", "what to draw; empty: nothing in particular")               \
+    P(S, text, output, "", "", "1000", "", "the PNG; several are numbered before .png")            \
+    P(S, integer, steps, "50", "1", "1000", "steps", "of DDIM")                                    \
+    P(S, real, eta, "0", "0", "1", "", "0: deterministic; 1: as in training")                      \
+    P(S, real, guidance, "1", "0", "100", "", "classifier-free guidance; 1 is none")               \
+    P(S, integer, seed, "0", "0", "", "", "of the noise")                                          \
+    P(S, integer, count, "1", "1", "256", "pictures", "to draw")                                   \
     P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")
 CONFIG_STRUCT(generate_params, GENERATE_PARAMS);
 CONFIG_TABLE_OPTIONS(generate_table, "generate", "a picture", generate_params, GENERATE_PARAMS);
@@ -31,17 +32,17 @@ static int picture_path(char path[FILE_PATH_BYTES_MAX], const struct generate_pa
 {
     const size_t n = strlen(o->output);
     const size_t stem = n > 4 && strcmp(o->output + n - 4, ".png") == 0 ? n - 4 : n;
-    const int length =
-        o->count == 1 ? snprintf(path, FILE_PATH_BYTES_MAX, "%s", o->output)
-                      : snprintf(path, FILE_PATH_BYTES_MAX, "%.*s-%03" PRId64 ".png", (int)stem, o->output, i);
+    const int length = o->count == 1 ? snprintf(path, FILE_PATH_BYTES_MAX, "%s", o->output)
+                                     : snprintf(path, FILE_PATH_BYTES_MAX, "%.*s-%03" PRId64 ".png",
+                                                (int)stem, o->output, i);
     return length < FILE_PATH_BYTES_MAX
                ? 0
                : err_set(e, ERR_INVALID, "-o is longer than %d bytes", FILE_PATH_BYTES_MAX - 1);
 }
 
 /* How the picture was made, in the form that other tools read from PNG files. */
-static int write_pictures(const struct generate_params *o, const struct pipeline_shape *s, uint8_t *rgb,
-                          struct err *e)
+static int write_pictures(const struct generate_params *o, const struct pipeline_shape *s,
+                          uint8_t *rgb, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
     const size_t room = strlen(o->prompt) + 512;
@@ -50,11 +51,12 @@ static int write_pictures(const struct generate_params *o, const struct pipeline
     for (int64_t i = 0; rc == 0 && i < o->count; i++) {
         const struct image view = {(int)s->image_width, (int)s->image_height,
                                    rgb + (size_t)i * s->image_height * s->image_width * 3};
-        snprintf(
-            text, room,
-            "%s\nSteps: %" PRId64 ", Sampler: DDIM, CFG scale: %g, Seed: %" PRId64 ", Size: %zux%zu, Eta: %g, "
-            "Picture: %" PRId64,
-            o->prompt, o->steps, o->guidance, o->seed, s->image_width, s->image_height, o->eta, i);
+        snprintf(text, room,
+                 "%s\nSteps: %" PRId64 ", Sampler: DDIM, CFG scale: %g, Seed: %" PRId64
+                 ", Size: %zux%zu, Eta: %g, "
+                 "Picture: %" PRId64,
+                 o->prompt, o->steps, o->guidance, o->seed, s->image_width, s->image_height, o->eta,
+                 i);
         rc = picture_path(path, o, i, e);
         if (rc == 0)
             rc = png_write(path, &view, text, e);
@@ -102,7 +104,8 @@ static int draw(const struct generate_params *o, struct pipeline *p, struct err 
     return rc;
 }
 
-static int generate_pictures(const void *params, const char *const *arguments, size_t count, struct err *e)
+static int generate_pictures(const void *params, const char *const *arguments, size_t count,
+                             struct err *e)
 {
     const struct generate_params *o = params;
     const struct pipeline_options po = {.threads = (int)o->threads};
@@ -111,7 +114,8 @@ static int generate_pictures(const void *params, const char *const *arguments, s
     if (o->output[0] == 0)
         return err_set(e, ERR_USAGE, "-o FILE.png is needed");
     const int rc = pipeline_open(&p, o->model, &po, e) < 0 ||
-                           (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) || draw(o, p, e) < 0
+                           (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
+                           draw(o, p, e) < 0
                        ? -1
                        : 0;
     pipeline_close(p);

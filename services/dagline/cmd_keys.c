@@ -25,8 +25,10 @@ int cmd_keys(int argc, char **argv)
     struct keys_params p;
     const struct command command = {
         .name = "dagline keys",
-        .about = "makes DIR with NAME.key (secret, mode 0400) and NAME.pub for store, scorer, sampler, trainer and dagline, and "
-                 "DIR/allow, the list of who may connect; keys that are there stay.  Give each service only what it needs: its "
+        .about = "makes DIR with NAME.key (secret, mode 0400) and NAME.pub for store, scorer, "
+                 "sampler, trainer and dagline, and "
+                 "DIR/allow, the list of who may connect; keys that are there stay.  Give each "
+                 "service only what it needs: its "
                  "own .key and .pub; store.pub and scorer.pub; and, to store and scorer, allow",
         .arguments = "DIR",
         .arguments_min = 1,

@@ -5,7 +5,8 @@
 
 #include <stdio.h>
 
-#define PARITY_PARAMS(P, S) P(S, flag, fast, "no", "", "", "", "the fast kernels instead of the BLAS reference path")
+#define PARITY_PARAMS(P, S)                                                                        \
+    P(S, flag, fast, "no", "", "", "", "the fast kernels instead of the BLAS reference path")
 CONFIG_STRUCT(parity_params, PARITY_PARAMS);
 CONFIG_TABLE_OPTIONS(parity_table, "parity", "what is compared", parity_params, PARITY_PARAMS);
 
@@ -38,8 +39,10 @@ int cmd_parity(int argc, char **argv)
     struct parity_params p;
     const struct command command = {
         .name = "dagline parity",
-        .about = "the engine against DIR/{model/, reference.safetensors, unet_param_grads.safetensors, lora/}: one line for each "
-                 "output and gradient with its largest error relative to the largest reference value; exit status 1 where one "
+        .about = "the engine against DIR/{model/, reference.safetensors, "
+                 "unet_param_grads.safetensors, lora/}: one line for each "
+                 "output and gradient with its largest error relative to the largest reference "
+                 "value; exit status 1 where one "
                  "exceeds 2e-5 (outputs) or 2e-4 (gradients)",
         .arguments = "DIR",
         .arguments_min = 1,

@@ -3,24 +3,27 @@
 #include "dagline/command.h"
 #include "dagline/pretrain.h"
 
-#define PRETRAIN_PARAMS(P, S)                                                                        \
-    P(S, text, work, "build/pretrain", "", "", "", "folder of the run: state, log, sample grids")    \
-    P(S, text, out, "build/pretrain/shapes", "", "", "", "folder of the finished model")             \
-    P(S, integer, seed, "1", "0", "", "", "pictures, captions, noise, first weights")                \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                     \
-    P(S, integer, vae_steps, "8000", "0", "", "steps", "of the autoencoder")                         \
-    P(S, integer, vae_batch, "16", "1", "4096", "pictures", "of one step")                           \
-    P(S, real, vae_lr, "2e-3", "0", "1", "1/step", "highest learning rate")                          \
-    P(S, integer, decoder_steps, "6000", "0", "", "steps", "of the decoder alone, behind the finished encoder") \
-    P(S, real, decoder_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                      \
-    P(S, integer, unet_steps, "7000", "0", "", "steps", "of UNet and text encoder")                  \
-    P(S, integer, unet_batch, "64", "1", "4096", "pictures", "of one step")                          \
-    P(S, real, unet_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                         \
-    P(S, real, kl_weight, "3e-6", "0", "1", "", "of the autoencoder's divergence from the standard normal")  \
-    P(S, duration, save, "60s", "1s", "1h", "", "between saves of the state")                        \
+#define PRETRAIN_PARAMS(P, S)                                                                      \
+    P(S, text, work, "build/pretrain", "", "", "", "folder of the run: state, log, sample grids")  \
+    P(S, text, out, "build/pretrain/shapes", "", "", "", "folder of the finished model")           \
+    P(S, integer, seed, "1", "0", "", "", "pictures, captions, noise, first weights")              \
+    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                   \
+    P(S, integer, vae_steps, "10000", "0", "", "steps", "of the autoencoder")                      \
+    P(S, integer, vae_batch, "8", "1", "4096", "pictures", "of one step")                          \
+    P(S, real, vae_lr, "1.5e-3", "0", "1", "1/step", "highest learning rate")                      \
+    P(S, integer, decoder_steps, "4000", "0", "", "steps",                                         \
+      "of the decoder alone, behind the finished encoder")                                         \
+    P(S, real, decoder_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                    \
+    P(S, integer, unet_steps, "8000", "0", "", "steps", "of UNet and text encoder")                \
+    P(S, integer, unet_batch, "64", "2", "4096", "pictures", "of one step")                        \
+    P(S, real, unet_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                       \
+    P(S, real, kl_weight, "3e-6", "0", "1", "",                                                    \
+      "of the autoencoder's divergence from the standard normal")                                  \
+    P(S, duration, save, "60s", "1s", "1h", "", "between saves of the state")                      \
     P(S, integer, look_every, "1000", "1", "", "steps", "between evaluations with a grid")
 CONFIG_STRUCT(pretrain_params, PRETRAIN_PARAMS);
-CONFIG_TABLE_OPTIONS(pretrain_table, "pretrain", "training of the embedded model", pretrain_params, PRETRAIN_PARAMS);
+CONFIG_TABLE_OPTIONS(pretrain_table, "pretrain", "training of the embedded model", pretrain_params,
+                     PRETRAIN_PARAMS);
 
 static int work(const void *params, const char *const *arguments, size_t count, struct err *e)
 {

@@ -8,20 +8,24 @@
 #include "dagline/local_run.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define LOCAL_PARAMS(P, S)                                                                                 \
-    P(S, text, dir, "", "", "1000", "", "run directory; given again, the run goes on; empty: runs/TIME")   \
-    P(S, integer, samplers, "1", "1", "64", "processes", "sampler processes")                              \
-    P(S, flag, judge, "yes", "", "", "", "start the shapes judge as the reward service (else reward.url)") \
-    P(S, text, redis, "redis-server", "", "255", "", "the Redis binary")                                   \
-    P(S, size, redis_memory, "2GiB", "16MiB", "1TiB", "", "Redis's maxmemory")                           \
-    P(S, integer, evaluate_prompts, "40", "0", "1000", "prompts", "of each tag, for the table before/after; 0: none") \
-    P(S, integer, evaluate_pictures, "4", "1", "64", "pictures", "of each of those prompts")              \
-    P(S, integer, evaluate_seed, "1000003", "0", "", "", "of those prompts and pictures: apart from training")
+#define LOCAL_PARAMS(P, S)                                                                         \
+    P(S, text, dir, "", "", "1000", "",                                                            \
+      "run directory; given again, the run goes on; empty: runs/TIME")                             \
+    P(S, integer, samplers, "1", "1", "64", "processes", "sampler processes")                      \
+    P(S, flag, judge, "yes", "", "", "",                                                           \
+      "start the shapes judge as the reward service (else reward.url)")                            \
+    P(S, text, redis, "redis-server", "", "255", "", "the Redis binary")                           \
+    P(S, size, redis_memory, "2GiB", "16MiB", "1TiB", "", "Redis's maxmemory")                     \
+    P(S, integer, evaluate_prompts, "40", "0", "1000", "prompts",                                  \
+      "of each tag, for the table before/after; 0: none")                                          \
+    P(S, integer, evaluate_pictures, "4", "1", "64", "pictures", "of each of those prompts")       \
+    P(S, integer, evaluate_seed, "1000003", "0", "", "",                                           \
+      "of those prompts and pictures: apart from training")
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
 CONFIG_TABLE_OPTIONS(local_table, "local", "a run on this machine", local_params, LOCAL_PARAMS);
 
@@ -40,16 +44,19 @@ static int own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)
 static int own_model(char folder[FILE_PATH_BYTES_MAX], struct err *e)
 {
     char binaries[FILE_PATH_BYTES_MAX];
-    static const char *const places[] = {"../../../models/shapes", "../share/dagline/models/shapes"};
+    static const char *const places[] = {"../../../models/shapes",
+                                         "../share/dagline/models/shapes"};
     if (own_folder(binaries, e) < 0)
         return -1;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         char path[2 * FILE_PATH_BYTES_MAX];
         snprintf(path, sizeof path, "%s/%s", binaries, places[i]);
-        if (strlen(path) < FILE_PATH_BYTES_MAX && access(path, R_OK) == 0 && realpath(path, folder) != NULL)
+        if (strlen(path) < FILE_PATH_BYTES_MAX && access(path, R_OK) == 0 &&
+            realpath(path, folder) != NULL)
             return 0;
     }
-    return err_set(e, ERR_NOT_FOUND, "the embedded model is neither in a checkout nor installed beside this binary");
+    return err_set(e, ERR_NOT_FOUND,
+                   "the embedded model is neither in a checkout nor installed beside this binary");
 }
 
 static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err *e)
@@ -59,7 +66,8 @@ static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err 
     if (given[0] != 0)
         snprintf(path, sizeof path, "%s", given);
     else
-        snprintf(path, sizeof path, "runs/%.4s%.2s%.2s-%.2s%.2s%.2s", now, now + 5, now + 8, now + 11, now + 14, now + 17);
+        snprintf(path, sizeof path, "runs/%.4s%.2s%.2s-%.2s%.2s%.2s", now, now + 5, now + 8,
+                 now + 11, now + 14, now + 17);
     if (file_make_folders(path, e) < 0)
         return -1;
     /* children get absolute paths: they may be started from elsewhere */
@@ -82,11 +90,13 @@ static int choose_model(struct config *c, const char *model, struct err *e)
         return -1;
     if (is_given(c, "store.prompts"))
         return 0;
-    return file_join(prompts, model, "prompts.jsonl", e) < 0 ? -1
-                                                              : config_put(c, "store.prompts", prompts, "embedded model", e);
+    return file_join(prompts, model, "prompts.jsonl", e) < 0
+               ? -1
+               : config_put(c, "store.prompts", prompts, "embedded model", e);
 }
 
-static int run_with(const struct local_params *p, struct config *c, const char *model, struct err *e)
+static int run_with(const struct local_params *p, struct config *c, const char *model,
+                    struct err *e)
 {
     char dir[FILE_PATH_BYTES_MAX], binaries[FILE_PATH_BYTES_MAX];
     struct buf settings;
@@ -121,10 +131,11 @@ int cmd_run(int argc, char **argv)
     struct err e = {0};
     char model[FILE_PATH_BYTES_MAX], preset[FILE_PATH_BYTES_MAX];
     const struct config_binding bindings[] = {{&local_table, &p}, {&log_settings_table, &log}};
-    const struct config_app app = {.name = "dagline run",
-                                   .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
-                                            "shapes judge; settings of every service are accepted",
-                                   .foreign = config_sections};
+    const struct config_app app = {
+        .name = "dagline run",
+        .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
+                 "shapes judge; settings of every service are accepted",
+        .foreign = config_sections};
     if (own_model(model, &e) < 0 || file_join(preset, model, "run.yaml", &e) < 0) {
         fprintf(stderr, "dagline run: %s\n", e.text);
         return 1;

@@ -9,11 +9,13 @@
 #include <string.h>
 #include <sys/types.h>
 
-#define TOKENIZE_PARAMS(P, S)                                               \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")        \
-    P(S, flag, pad, "no", "", "", "", "what the text encoder gets: start, pieces, end, padding to the model's length")
+#define TOKENIZE_PARAMS(P, S)                                                                      \
+    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
+    P(S, flag, pad, "no", "", "", "",                                                              \
+      "what the text encoder gets: start, pieces, end, padding to the model's length")
 CONFIG_STRUCT(tokenize_params, TOKENIZE_PARAMS);
-CONFIG_TABLE_OPTIONS(tokenize_table, "tokenize", "with which tokenizer", tokenize_params, TOKENIZE_PARAMS);
+CONFIG_TABLE_OPTIONS(tokenize_table, "tokenize", "with which tokenizer", tokenize_params,
+                     TOKENIZE_PARAMS);
 
 static int pieces(const struct tokenizer *t, const char *text, struct err *e)
 {
@@ -66,9 +68,10 @@ static int tokenize(const void *params, const char *const *arguments, size_t cou
     char folder[FILE_PATH_BYTES_MAX];
     struct tokenizer *t = NULL;
     (void)arguments, (void)count;
-    const int rc = file_join(folder, o->model, "tokenizer", e) < 0 || tokenizer_open(&t, folder, e) < 0
-                       ? -1
-                       : each_line(t, o->pad, e);
+    const int rc =
+        file_join(folder, o->model, "tokenizer", e) < 0 || tokenizer_open(&t, folder, e) < 0
+            ? -1
+            : each_line(t, o->pad, e);
     tokenizer_close(t);
     return rc;
 }

@@ -16,19 +16,22 @@
 
 #define GRID_GAP_PX 2
 
-#define WORLD_PARAMS(P, S)                                                                                       \
-    P(S, integer, count, "0", "0", "3600", "pictures", "to draw, in one sheet (-o)")                              \
-    P(S, text, output, "", "", "1000", "", "the PNG of --count")                                                  \
-    P(S, flag, captions, "no", "", "", "", "print row, column and caption of each picture")                       \
-    P(S, integer, judge, "0", "0", "1000000", "pictures", "to hold the judge against: how well it reads them")    \
-    P(S, real, blur, "0", "0", "10", "pixels", "blur those first: standard deviation")                            \
-    P(S, real, noise, "0", "0", "255", "1/255", "and add noise: standard deviation")                              \
-    P(S, integer, prompts, "0", "0", "4096", "prompts", "to print, as JSON lines")                              \
-    P(S, flag, held_out, "no", "", "", "", "prompts that training never sees")                                    \
-    P(S, flag, open, "no", "", "", "", "prompts that leave nearly all free, for measures of diversity")           \
+#define WORLD_PARAMS(P, S)                                                                         \
+    P(S, integer, count, "0", "0", "3600", "pictures", "to draw, in one sheet (-o)")               \
+    P(S, text, output, "", "", "1000", "", "the PNG of --count")                                   \
+    P(S, flag, captions, "no", "", "", "", "print row, column and caption of each picture")        \
+    P(S, integer, judge, "0", "0", "1000000", "pictures",                                          \
+      "to hold the judge against: how well it reads them")                                         \
+    P(S, real, blur, "0", "0", "10", "pixels", "blur those first: standard deviation")             \
+    P(S, real, noise, "0", "0", "255", "1/255", "and add noise: standard deviation")               \
+    P(S, integer, prompts, "0", "0", "4096", "prompts", "to print, as JSON lines")                 \
+    P(S, flag, held_out, "no", "", "", "", "prompts that training never sees")                     \
+    P(S, flag, open, "no", "", "", "",                                                             \
+      "prompts that leave nearly all free, for measures of diversity")                             \
     P(S, integer, seed, "1", "0", "", "", "another world of the same kind")
 CONFIG_STRUCT(world_params, WORLD_PARAMS);
-CONFIG_TABLE_OPTIONS(world_table, "world", "one of --count, --judge and --prompts", world_params, WORLD_PARAMS);
+CONFIG_TABLE_OPTIONS(world_table, "world", "one of --count, --judge and --prompts", world_params,
+                     WORLD_PARAMS);
 
 /* ---- the grid
  * -------------------------------------------------------------------------------------- */
@@ -205,7 +208,8 @@ static int world(const void *params, const char *const *arguments, size_t count,
     if (a->count > 0 && a->output[0] == 0)
         return err_set(e, ERR_USAGE, "-o names no file for the sheet; add -o sheet.png");
     if (a->open && a->prompts > PROMPTS_OPEN_MAX)
-        return err_set(e, ERR_USAGE, "there are %d open prompts; ask for at most as many", PROMPTS_OPEN_MAX);
+        return err_set(e, ERR_USAGE, "there are %d open prompts; ask for at most as many",
+                       PROMPTS_OPEN_MAX);
     if (a->count > 0)
         return draw_grid(a, e);
     if (a->prompts > 0)

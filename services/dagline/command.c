@@ -26,7 +26,8 @@ int command_main(const struct command *command, int argc, char **argv)
         status = work(command, c, &e);
         if (status < 0) {
             fflush(stdout);
-            fprintf(stderr, "%s: %s%s\n", command->name, e.text, e.code == ERR_USAGE ? " (see --help)" : "");
+            fprintf(stderr, "%s: %s%s\n", command->name, e.text,
+                    e.code == ERR_USAGE ? " (see --help)" : "");
             status = e.code == ERR_USAGE ? 2 : 1;
         }
     }

@@ -1,4 +1,5 @@
-/* The only door to libcurl: a reward service over HTTP/1.1, in the form that reward.backend names (form.h).
+/* The only door to libcurl: a reward service over HTTP/1.1, in the form that reward.backend names
+ * (form.h).
  *
  * One connection pool, driven by the service's loop.  A call is a POST that is built once and may
  * be tried several times; only what may be better later is tried again (no connection, cut answer,
@@ -251,7 +252,8 @@ static void start(struct call *c)
     struct http *h = c->http;
     const int64_t now_ms = clock_mono_ms(NULL);
     char url[URL_BYTES_MAX + FORM_PATH_BYTES_MAX];
-    snprintf(url, sizeof url, "%s%s", h->base_url, c->metadata ? h->form.describe_path : h->form.score_path);
+    snprintf(url, sizeof url, "%s%s", h->base_url,
+             c->metadata ? h->form.describe_path : h->form.score_path);
     const int64_t left_ms = c->deadline_ms - now_ms;
     const long timeout_ms = (long)(h->p.timeout_ms < left_ms ? h->p.timeout_ms
                                    : left_ms > 1             ? left_ms
@@ -341,7 +343,8 @@ static struct verdict judge_answer(struct call *c)
     struct err e = {0};
     const struct form_answer a = {.body = c->answer.data,
                                   .bytes = c->answer.bytes,
-                                  .json_bytes = c->answer_has_json_bytes ? c->answer_json_bytes : c->answer.bytes};
+                                  .json_bytes = c->answer_has_json_bytes ? c->answer_json_bytes
+                                                                         : c->answer.bytes};
     const int rc = c->metadata ? h->form.describe(h->form.self, &a, &e)
                                : h->form.read(h->form.self, h->scores, c->n, c->id, &a, &e);
     if (rc < 0) {
@@ -393,7 +396,8 @@ static void end_metadata(struct call *c, const struct verdict *v)
     struct http *h = c->http;
     if (v->failure == BACKEND_OK) {
         h->ready = true;
-        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s form=%s", h->p.url, h->p.model, h->p.backend);
+        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s form=%s", h->p.url, h->p.model,
+                  h->p.backend);
         release(c);
         return;
     }

@@ -30,8 +30,11 @@ int form_open(struct form *f, const struct reward_params *p, struct err *e)
         return form_open_file(f, p, p->backend[0] == 'm', e);
     if (strncmp(p->backend, "pickle:", 7) == 0)
         return form_open_pickle(f, p, p->backend + 7, e);
-    return err_set(e, ERR_INVALID, "reward.backend %s is not known: expected oip-v2, openai-chat, json, json:PRESET, pickle:PRESET, raw, "
-                   "multipart or builtin:NAME", p->backend);
+    return err_set(e, ERR_INVALID,
+                   "reward.backend %s is not known: expected oip-v2, openai-chat, json, "
+                   "json:PRESET, pickle:PRESET, raw, "
+                   "multipart or builtin:NAME",
+                   p->backend);
 }
 
 void form_close(struct form *f)
@@ -41,14 +44,16 @@ void form_close(struct form *f)
     *f = (struct form){0};
 }
 
-int form_set_path(struct form *f, const struct reward_params *p, const char *otherwise, struct err *e)
+int form_set_path(struct form *f, const struct reward_params *p, const char *otherwise,
+                  struct err *e)
 {
     const char *path = p->path[0] != 0 ? p->path : otherwise;
     if (path[0] != 0 && path[0] != '/')
         return err_set(e, ERR_INVALID, "reward.path %s: begin with /", path);
     for (const char *c = path; *c != 0; c++)
         if (*c <= ' ' || *c > '~' || *c == '#' || *c == '\\')
-            return err_set(e, ERR_INVALID, "reward.path %s: no space, fragment or backslash may be in it", path);
+            return err_set(e, ERR_INVALID,
+                           "reward.path %s: no space, fragment or backslash may be in it", path);
     snprintf(f->score_path, sizeof f->score_path, "%s", path);
     return 0;
 }
@@ -58,13 +63,17 @@ const char *form_picture_type(const struct reward_params *p)
     return p->image_format == PICTURE_JPEG ? "image/jpeg" : "image/png";
 }
 
-int form_encode_picture(uint8_t **file, size_t *bytes, const struct backend_item *item, bool jpeg, struct err *e)
+int form_encode_picture(uint8_t **file, size_t *bytes, const struct backend_item *item, bool jpeg,
+                        struct err *e)
 {
-    const struct image view = {(int)item->width, (int)item->height, (uint8_t *)(uintptr_t)item->rgb};
-    return jpeg ? jpeg_encode(file, bytes, &view, JPEG_QUALITY, e) : png_encode(file, bytes, &view, NULL, e);
+    const struct image view = {(int)item->width, (int)item->height,
+                               (uint8_t *)(uintptr_t)item->rgb};
+    return jpeg ? jpeg_encode(file, bytes, &view, JPEG_QUALITY, e)
+                : png_encode(file, bytes, &view, NULL, e);
 }
 
-int form_add_picture(struct buf *out, const struct reward_params *p, const struct backend_item *item, struct err *e)
+int form_add_picture(struct buf *out, const struct reward_params *p,
+                     const struct backend_item *item, struct err *e)
 {
     uint8_t *bytes = NULL;
     size_t n = 0;
@@ -75,7 +84,8 @@ int form_add_picture(struct buf *out, const struct reward_params *p, const struc
     return 0;
 }
 
-int form_score(double *out, const struct json *v, const char *what, const struct reward_params *p, struct err *e)
+int form_score(double *out, const struct json *v, const char *what, const struct reward_params *p,
+               struct err *e)
 {
     double value;
     if (json_as_number(v, what, -HUGE_VAL, HUGE_VAL, &value, e) < 0)
@@ -83,8 +93,8 @@ int form_score(double *out, const struct json *v, const char *what, const struct
     if (!isfinite(value))
         return err_set(e, ERR_NONFINITE, "%s is %g", what, value);
     if (value < p->score_min || value > p->score_max)
-        return err_set(e, ERR_INVALID, "%s is %g, outside reward.score_min..score_max (%g..%g)", what, value, p->score_min,
-                       p->score_max);
+        return err_set(e, ERR_INVALID, "%s is %g, outside reward.score_min..score_max (%g..%g)",
+                       what, value, p->score_min, p->score_max);
     *out = value;
     return 0;
 }

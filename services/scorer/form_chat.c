@@ -1,9 +1,10 @@
-/* A vision-language model as the judge, by the chat completions that vLLM, SGLang and most hosts speak: one picture and one
- * question a call.
+/* A vision-language model as the judge, by the chat completions that vLLM, SGLang and most hosts
+ * speak: one picture and one question a call.
  *
- *   reward.judge: number   the answer's text, of which reward.pattern (a POSIX extended expression) finds the number: its first
- *                          group, or all of it; the last match counts, since judges reason before they decide
- *   reward.judge: yes_no   P(yes) / (P(yes) + P(no)) from the first token's alternatives (logprobs)
+ *   reward.judge: number   the answer's text, of which reward.pattern (a POSIX extended expression)
+ * finds the number: its first group, or all of it; the last match counts, since judges reason
+ * before they decide reward.judge: yes_no   P(yes) / (P(yes) + P(no)) from the first token's
+ * alternatives (logprobs)
  *
  * Where neither is found the answer is refused: a judge that rambles has given no score. */
 #include "base/mem.h"
@@ -38,7 +39,8 @@ struct chat_form {
 /* The question with the prompt in the place of {prompt}. */
 static void add_question(struct buf *out, const char *question, const char *prompt)
 {
-    for (const char *at; (at = strstr(question, "{prompt}")) != NULL; question = at + strlen("{prompt}")) {
+    for (const char *at; (at = strstr(question, "{prompt}")) != NULL;
+         question = at + strlen("{prompt}")) {
         buf_add(out, question, (size_t)(at - question));
         buf_add_text(out, prompt);
     }
@@ -73,8 +75,8 @@ static struct json *message_of(const char *uri, const char *question)
     return message;
 }
 
-static int write_request(void *self, struct form_request *r, const char *id, const struct backend_item *items, size_t n,
-                         struct err *e)
+static int write_request(void *self, struct form_request *r, const char *id,
+                         const struct backend_item *items, size_t n, struct err *e)
 {
     const struct chat_form *f = self;
     struct buf uri, question;
@@ -118,7 +120,8 @@ static int first_choice(const struct json **out, const struct json *doc, struct 
 {
     const struct json *choices;
     if (!json_is_object(doc))
-        return err_set(e, ERR_INVALID, "the answer is a %s, expected an object", json_type_name(doc));
+        return err_set(e, ERR_INVALID, "the answer is a %s, expected an object",
+                       json_type_name(doc));
     if (json_get_list(doc, "choices", 64, &choices, e) < 0)
         return -1;
     if (json_count(choices) == 0 || !json_is_object(json_at(choices, 0)))
@@ -132,7 +135,8 @@ static int number_in(double *out, const struct chat_form *f, const char *text, s
 {
     regmatch_t match[2];
     char number[NUMBER_BYTES_MAX] = "";
-    for (const char *at = text; regexec(&f->pattern, at, 2, match, at == text ? 0 : REG_NOTBOL) == 0;) {
+    for (const char *at = text;
+         regexec(&f->pattern, at, 2, match, at == text ? 0 : REG_NOTBOL) == 0;) {
         const regmatch_t *m = match[1].rm_so >= 0 ? &match[1] : &match[0];
         const size_t n = (size_t)(m->rm_eo - m->rm_so);
         if (n < sizeof number) {
@@ -146,12 +150,13 @@ static int number_in(double *out, const struct chat_form *f, const char *text, s
     char *end = number;
     *out = strtod(number, &end);
     if (end == number || *end != 0 || !isfinite(*out))
-        return err_set(e, ERR_INVALID, "reward.pattern finds no number in '%.*s%s'", SEEN_BYTES_MAX, text,
-                       strlen(text) > SEEN_BYTES_MAX ? "..." : "");
+        return err_set(e, ERR_INVALID, "reward.pattern finds no number in '%.*s%s'", SEEN_BYTES_MAX,
+                       text, strlen(text) > SEEN_BYTES_MAX ? "..." : "");
     return 0;
 }
 
-static int read_number(double *out, const struct chat_form *f, const struct json *choice, struct err *e)
+static int read_number(double *out, const struct chat_form *f, const struct json *choice,
+                       struct err *e)
 {
     const struct json *message;
     const char *text;
@@ -174,7 +179,8 @@ static int read_yes_no(double *out, const struct json *choice, struct err *e)
 {
     const struct json *logprobs, *content, *top;
     double yes = 0.0, no = 0.0;
-    if (json_get_object(choice, "logprobs", &logprobs, e) < 0 || json_get_list(logprobs, "content", 1 << 16, &content, e) < 0)
+    if (json_get_object(choice, "logprobs", &logprobs, e) < 0 ||
+        json_get_list(logprobs, "content", 1 << 16, &content, e) < 0)
         return err_wrap(e, "reward.judge yes_no needs a service that gives logprobs");
     if (json_count(content) == 0 || !json_is_object(json_at(content, 0)))
         return err_set(e, ERR_INVALID, "logprobs.content is empty");
@@ -184,7 +190,8 @@ static int read_yes_no(double *out, const struct json *choice, struct err *e)
         const char *token;
         double logprob;
         if (!json_is_object(json_at(top, i)))
-            return err_set(e, ERR_INVALID, "top_logprobs[%zu] is a %s", i, json_type_name(json_at(top, i)));
+            return err_set(e, ERR_INVALID, "top_logprobs[%zu] is a %s", i,
+                           json_type_name(json_at(top, i)));
         if (json_get_string(json_at(top, i), "token", TOKEN_BYTES_MAX, &token, e) < 0 ||
             json_get_number(json_at(top, i), "logprob", -HUGE_VAL, 1e-6, &logprob, e) < 0)
             return -1;
@@ -192,13 +199,14 @@ static int read_yes_no(double *out, const struct json *choice, struct err *e)
         no += says(token, "no") ? exp(logprob) : 0.0;
     }
     if (!(yes + no > 0.0))
-        return err_set(e, ERR_INVALID, "neither yes nor no is among the %zu likeliest first tokens", json_count(top));
+        return err_set(e, ERR_INVALID, "neither yes nor no is among the %zu likeliest first tokens",
+                       json_count(top));
     *out = yes / (yes + no);
     return 0;
 }
 
-static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id, const struct form_answer *a,
-                       struct err *e)
+static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id,
+                       const struct form_answer *a, struct err *e)
 {
     const struct chat_form *f = self;
     const struct json *choice = NULL;
@@ -207,7 +215,8 @@ static int read_answer(void *self, struct backend_score *scores, size_t n, const
     (void)id, (void)n;
     int rc = form_parse(&doc, a, e) < 0 || first_choice(&choice, doc, e) < 0 ? -1 : 0;
     if (rc == 0)
-        rc = f->p->judge == JUDGE_YES_NO ? read_yes_no(&score, choice, e) : read_number(&score, f, choice, e);
+        rc = f->p->judge == JUDGE_YES_NO ? read_yes_no(&score, choice, e)
+                                         : read_number(&score, f, choice, e);
     scores[0] = (struct backend_score){0};
     if (rc == 0) {
         json_append_number(value, score);
@@ -233,7 +242,9 @@ int form_open_chat(struct form *f, const struct reward_params *p, struct err *e)
     if (p->model[0] == 0)
         return err_set(e, ERR_INVALID, "reward.model is empty: name the model of the service");
     if (strstr(p->question, "{prompt}") == NULL)
-        return err_set(e, ERR_INVALID, "reward.question does not mention {prompt}: the judge would not know what was asked for");
+        return err_set(e, ERR_INVALID,
+                       "reward.question does not mention {prompt}: the judge would not know what "
+                       "was asked for");
     struct chat_form *c = mem_new(1, sizeof *c);
     c->p = p;
     const int failed = regcomp(&c->pattern, p->pattern, REG_EXTENDED | REG_NEWLINE);

@@ -1,10 +1,12 @@
-/* One picture file a call: as the whole body (raw), or beside its prompt and metadata in multipart/form-data.
+/* One picture file a call: as the whole body (raw), or beside its prompt and metadata in
+ * multipart/form-data.
  *
- *   raw         Content-Type image/png or image/jpeg; the prompt in a header X-Prompt, percent-encoded
- *   multipart   parts named by reward.image_input (else "image"), reward.prompt_input ("prompt") and, where the prompt has
- *               metadata, reward.metadata_input ("metadata", JSON)
+ *   raw         Content-Type image/png or image/jpeg; the prompt in a header X-Prompt,
+ * percent-encoded multipart   parts named by reward.image_input (else "image"), reward.prompt_input
+ * ("prompt") and, where the prompt has metadata, reward.metadata_input ("metadata", JSON)
  *
- * The answer is JSON in which reward.scores finds the number ("/score" unless given), or the number alone as text. */
+ * The answer is JSON in which reward.scores finds the number ("/score" unless given), or the number
+ * alone as text. */
 #include "base/mem.h"
 #include "scorer/form.h"
 #include "scorer/pointer.h"
@@ -38,11 +40,12 @@ static const char *name_or(const char *name, const char *otherwise)
 
 static void add_part(struct buf *b, const char *boundary, const char *name, const char *more)
 {
-    buf_format(b, "--%s\r\nContent-Disposition: form-data; name=\"%s\"%s\r\n\r\n", boundary, name, more);
+    buf_format(b, "--%s\r\nContent-Disposition: form-data; name=\"%s\"%s\r\n\r\n", boundary, name,
+               more);
 }
 
-static int write_request(void *self, struct form_request *r, const char *id, const struct backend_item *items, size_t n,
-                         struct err *e)
+static int write_request(void *self, struct form_request *r, const char *id,
+                         const struct backend_item *items, size_t n, struct err *e)
 {
     const struct file_form *f = self;
     const char *type = form_picture_type(f->p);
@@ -55,7 +58,8 @@ static int write_request(void *self, struct form_request *r, const char *id, con
     if (f->multipart) {
         /* the id is a digest of the contents, which therefore cannot hold it */
         snprintf(r->content_type, sizeof r->content_type, "multipart/form-data; boundary=%s", id);
-        snprintf(more, sizeof more, "; filename=\"image.%s\"\r\nContent-Type: %s", type + strlen("image/"), type);
+        snprintf(more, sizeof more, "; filename=\"image.%s\"\r\nContent-Type: %s",
+                 type + strlen("image/"), type);
         add_part(r->body, id, name_or(f->p->prompt_input, "prompt"), "");
         buf_format(r->body, "%s\r\n", items[0].prompt);
         if (items[0].metadata[0] != 0) {
@@ -99,15 +103,17 @@ static int parse(struct json **out, const struct form_answer *a, bool *alone, st
     return form_parse(out, a, e);
 }
 
-static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id, const struct form_answer *a,
-                       struct err *e)
+static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id,
+                       const struct form_answer *a, struct err *e)
 {
     const struct file_form *f = self;
     static const struct pointer whole;
     struct json *doc = NULL;
     bool alone;
     (void)id;
-    const int rc = parse(&doc, a, &alone, e) < 0 ? -1 : pointer_scores(scores, n, alone ? &whole : &f->scores, doc, f->p, e);
+    const int rc = parse(&doc, a, &alone, e) < 0
+                       ? -1
+                       : pointer_scores(scores, n, alone ? &whole : &f->scores, doc, f->p, e);
     json_free(doc);
     return rc;
 }
@@ -117,7 +123,8 @@ int form_open_file(struct form *f, const struct reward_params *p, bool multipart
     struct file_form *x = mem_new(1, sizeof *x);
     x->p = p;
     x->multipart = multipart;
-    if (pointer_parse(&x->scores, p->scores[0] != 0 ? p->scores : "/score", p->model, e) < 0 || form_set_path(f, p, "", e) < 0) {
+    if (pointer_parse(&x->scores, p->scores[0] != 0 ? p->scores : "/score", p->model, e) < 0 ||
+        form_set_path(f, p, "", e) < 0) {
         mem_free(x);
         return -1;
     }

@@ -1,11 +1,12 @@
-/* A service that takes and gives JSON of its own: a template of the request, a pointer to the scores.
+/* A service that takes and gives JSON of its own: a template of the request, a pointer to the
+ * scores.
  *
- * Template: any JSON document.  A string that is one of these words alone becomes the value, elsewhere in a string
- * its text:
- *     $prompts $images $metadatas   lists over the batch: strings, base64 of PNG or JPEG files, objects
- *     $prompt $image $metadata      of one item: inside ["$each", ITEM], which becomes the list of ITEM for every item;
- *                                   a template that has them outside takes one item a call
- *     $model $id                    reward.model; a name that is the same for the same question
+ * Template: any JSON document.  A string that is one of these words alone becomes the value,
+ * elsewhere in a string its text: $prompts $images $metadatas   lists over the batch: strings,
+ * base64 of PNG or JPEG files, objects $prompt $image $metadata      of one item: inside ["$each",
+ * ITEM], which becomes the list of ITEM for every item; a template that has them outside takes one
+ * item a call $model $id                    reward.model; a name that is the same for the same
+ * question
  *
  * The scores are found by a pointer (pointer.h). */
 #include "base/file.h"
@@ -25,12 +26,15 @@ struct preset {
 
 static const struct preset presets[] = {
     {"unirl", "/score",
-     "{\"requests\": [\"$each\", {\"history\": [{\"text\": \"$prompt\", \"image_b64\": \"$image\"}], "
+     "{\"requests\": [\"$each\", {\"history\": [{\"text\": \"$prompt\", \"image_b64\": "
+     "\"$image\"}], "
      "\"required_rewards\": [\"$model\"], \"metadata\": \"$metadata\"}]}",
      "/results/*/$model/?"},
     {"flow-factory", "/compute", "{\"prompt\": \"$prompts\", \"image\": \"$images\"}", "/rewards"},
-    {"openrlhf", "/get_reward", "{\"query\": \"$prompts\", \"prompts\": \"$prompts\", \"images\": \"$images\"}", "/rewards"},
-    {"hf-endpoint", "", "{\"inputs\": \"$image\", \"parameters\": {\"prompt\": \"$prompt\"}}", "/0/score"},
+    {"openrlhf", "/get_reward",
+     "{\"query\": \"$prompts\", \"prompts\": \"$prompts\", \"images\": \"$images\"}", "/rewards"},
+    {"hf-endpoint", "", "{\"inputs\": \"$image\", \"parameters\": {\"prompt\": \"$prompt\"}}",
+     "/0/score"},
     {"bentoml", "/score", "{\"images\": \"$images\", \"prompts\": \"$prompts\"}", ""},
 };
 
@@ -83,8 +87,9 @@ static const struct word {
     bool all;  /* of every item */
 } words[] = {
     /* longer ones first: $prompts is not $prompt and an s */
-    {"$prompts", 'p', true},   {"$images", 'i', true}, {"$metadatas", 'm', true}, {"$prompt", 'p', false},
-    {"$image", 'i', false},    {"$metadata", 'm', false}, {"$model", 'M', false},  {"$id", 'I', false},
+    {"$prompts", 'p', true}, {"$images", 'i', true}, {"$metadatas", 'm', true},
+    {"$prompt", 'p', false}, {"$image", 'i', false}, {"$metadata", 'm', false},
+    {"$model", 'M', false},  {"$id", 'I', false},
 };
 #define WORDS (sizeof words / sizeof *words)
 
@@ -131,7 +136,8 @@ static int fill_string(struct json *list, const char *text, const struct filling
         struct json *one = json_new_list();
         const char *value;
         rc = value_of(one, w, x, e);
-        if (rc == 0 && (rc = json_as_string(json_at(one, 0), w->name, REQUEST_BYTES_MAX, &value, e)) == 0)
+        if (rc == 0 &&
+            (rc = json_as_string(json_at(one, 0), w->name, REQUEST_BYTES_MAX, &value, e)) == 0)
             buf_add_text(&out, value);
         json_free(one);
         text += strlen(w->name);
@@ -146,8 +152,8 @@ static bool is_each(const struct json *v)
 {
     const char *first;
     struct err none;
-    return json_is_list(v) && json_count(v) == 2 && json_as_string(json_at(v, 0), "", 16, &first, &none) == 0 &&
-           strcmp(first, "$each") == 0;
+    return json_is_list(v) && json_count(v) == 2 &&
+           json_as_string(json_at(v, 0), "", 16, &first, &none) == 0 && strcmp(first, "$each") == 0;
 }
 
 /* Appends the filled copy of v to `list`. */
@@ -191,8 +197,8 @@ static int fill(struct json *list, const struct json *v, const struct filling *x
     return 0;
 }
 
-static int write_request(void *self, struct form_request *r, const char *id, const struct backend_item *items, size_t n,
-                         struct err *e)
+static int write_request(void *self, struct form_request *r, const char *id,
+                         const struct backend_item *items, size_t n, struct err *e)
 {
     const struct json_form *f = self;
     const struct filling x = {.f = f, .id = id, .items = items, .n = n};
@@ -212,13 +218,14 @@ static int write_request(void *self, struct form_request *r, const char *id, con
 
 /* ---- the answer ---- */
 
-static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id, const struct form_answer *a,
-                       struct err *e)
+static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id,
+                       const struct form_answer *a, struct err *e)
 {
     const struct json_form *f = self;
     struct json *doc = NULL;
     (void)id;
-    const int rc = form_parse(&doc, a, e) < 0 ? -1 : pointer_scores(scores, n, &f->scores, doc, f->p, e);
+    const int rc =
+        form_parse(&doc, a, e) < 0 ? -1 : pointer_scores(scores, n, &f->scores, doc, f->p, e);
     json_free(doc);
     return rc;
 }
@@ -255,8 +262,12 @@ static int read_template(struct json_form *f, const char *text, struct err *e)
 {
     /* a document, or the name of a file that holds one */
     if (text[0] == '{' || text[0] == '[')
-        return json_parse(&f->template, text, strlen(text), TEMPLATE_BYTES_MAX, e) < 0 ? err_wrap(e, "reward.template") : 0;
-    return json_read_file(&f->template, text, TEMPLATE_BYTES_MAX, e) < 0 ? err_wrap(e, "reward.template") : 0;
+        return json_parse(&f->template, text, strlen(text), TEMPLATE_BYTES_MAX, e) < 0
+                   ? err_wrap(e, "reward.template")
+                   : 0;
+    return json_read_file(&f->template, text, TEMPLATE_BYTES_MAX, e) < 0
+               ? err_wrap(e, "reward.template")
+               : 0;
 }
 
 static void close_form(void *self)
@@ -274,7 +285,8 @@ static int preset_named(const struct preset **out, const char *name, struct err 
             *out = &presets[i];
             return 0;
         }
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ", presets[i].name);
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ",
+                 presets[i].name);
     }
     return err_set(e, ERR_INVALID, "reward.backend json:%s: known are %s", name, known);
 }
@@ -287,10 +299,12 @@ int form_open_json(struct form *f, const struct reward_params *p, const char *pr
     const char *template = p->template[0] != 0 ? p->template : use->template;
     const char *scores = p->scores[0] != 0 ? p->scores : use->scores;
     if (template[0] == 0)
-        return err_set(e, ERR_INVALID, "reward.backend json needs reward.template: a JSON document or its file");
+        return err_set(e, ERR_INVALID,
+                       "reward.backend json needs reward.template: a JSON document or its file");
     struct json_form *j = mem_new(1, sizeof *j);
     j->p = p;
-    if (read_template(j, template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 || form_set_path(f, p, use->path, e) < 0) {
+    if (read_template(j, template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 ||
+        form_set_path(f, p, use->path, e) < 0) {
         close_form(j);
         return -1;
     }

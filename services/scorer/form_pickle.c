@@ -1,4 +1,5 @@
-/* The pickles that research reward servers exchange: JPEG files and prompts out, scores in.  Read as plain data (pickle.h). */
+/* The pickles that research reward servers exchange: JPEG files and prompts out, scores in.  Read
+ * as plain data (pickle.h). */
 #include "base/mem.h"
 #include "scorer/form.h"
 #include "scorer/pickle.h"
@@ -23,7 +24,9 @@ static const struct preset {
     /* kvablack/LLaVA-server, its BERTScore recall of "The image contains PROMPT" */
     {"llava", {{"images", IMAGES}, {"queries", QUERIES}, {"answers", ANSWERS}}, "/recall/*/?"},
     {"deqa", {{"images", IMAGES}}, "/outputs"},
-    {"geneval", {{"images", IMAGES}, {"meta_datas", METADATAS}, {"only_strict", FALSE_VALUE}}, "/scores"},
+    {"geneval",
+     {{"images", IMAGES}, {"meta_datas", METADATAS}, {"only_strict", FALSE_VALUE}},
+     "/scores"},
     {"unifiedreward", {{"images", IMAGES}, {"prompts", PROMPTS}}, "/outputs"},
     {"verl-omni", {{"images", IMAGES}, {"prompts", PROMPTS}, {"metadata", EMPTY_DICT}}, "/scores"},
 };
@@ -69,29 +72,37 @@ static int add_item(struct buf *b, enum field what, const struct backend_item *x
         pickle_bytes(b, file, n);
         mem_free(file);
         break;
-    case PROMPTS: pickle_text(b, x->prompt); break;
-    case METADATAS: return add_metadata(b, x->metadata, e);
-    case QUERIES: add_texts(b, QUERY); break;
+    case PROMPTS:
+        pickle_text(b, x->prompt);
+        break;
+    case METADATAS:
+        return add_metadata(b, x->metadata, e);
+    case QUERIES:
+        add_texts(b, QUERY);
+        break;
     case ANSWERS:
         snprintf(answer, sizeof answer, "The image contains %s", x->prompt);
         add_texts(b, answer);
         break;
     case FALSE_VALUE:
     case EMPTY_DICT:
-    case END: break;
+    case END:
+        break;
     }
     return 0;
 }
 
-static int write_request(void *self, struct form_request *r, const char *id, const struct backend_item *items, size_t n,
-                         struct err *e)
+static int write_request(void *self, struct form_request *r, const char *id,
+                         const struct backend_item *items, size_t n, struct err *e)
 {
     const struct pickle_form *f = self;
     struct buf *b = r->body;
     (void)id;
     pickle_begin(b);
     pickle_dict_begin(b);
-    for (size_t k = 0; k < sizeof f->preset->fields / sizeof *f->preset->fields && f->preset->fields[k].what != END; k++) {
+    for (size_t k = 0; k < sizeof f->preset->fields / sizeof *f->preset->fields &&
+                       f->preset->fields[k].what != END;
+         k++) {
         const enum field what = f->preset->fields[k].what;
         pickle_text(b, f->preset->fields[k].key);
         if (what == FALSE_VALUE) {
@@ -113,8 +124,8 @@ static int write_request(void *self, struct form_request *r, const char *id, con
     return buf_check(b, "request", e);
 }
 
-static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id, const struct form_answer *a,
-                       struct err *e)
+static int read_answer(void *self, struct backend_score *scores, size_t n, const char *id,
+                       const struct form_answer *a, struct err *e)
 {
     const struct pickle_form *f = self;
     struct json *doc = NULL;
@@ -139,14 +150,16 @@ int form_open_pickle(struct form *f, const struct reward_params *p, const char *
     char known[128] = "";
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
         preset = strcmp(name, presets[i].name) == 0 ? &presets[i] : preset;
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ", presets[i].name);
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ",
+                 presets[i].name);
     }
     if (preset == NULL)
         return err_set(e, ERR_INVALID, "reward.backend pickle:%s: known are %s", name, known);
     struct pickle_form *x = mem_new(1, sizeof *x);
     x->p = p;
     x->preset = preset;
-    if (pointer_parse(&x->scores, p->scores[0] != 0 ? p->scores : preset->scores, p->model, e) < 0 ||
+    if (pointer_parse(&x->scores, p->scores[0] != 0 ? p->scores : preset->scores, p->model, e) <
+            0 ||
         form_set_path(f, p, "/", e) < 0) {
         mem_free(x);
         return -1;

@@ -21,24 +21,29 @@
     P(S, text, backend, "oip-v2", "", "64", "",                                                    \
       "a service: oip-v2, openai-chat, json, json:unirl, json:flow-factory, json:openrlhf, "       \
       "json:hf-endpoint, json:bentoml, pickle:llava, pickle:deqa, pickle:geneval, "                \
-      "pickle:unifiedreward, pickle:verl-omni, raw, multipart; or builtin:shapes, builtin:jpeg_compressibility, "          \
+      "pickle:unifiedreward, pickle:verl-omni, raw, multipart; or builtin:shapes, "                \
+      "builtin:jpeg_compressibility, "                                                             \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm")                   \
     P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without its path")   \
-    P(S, text, path, "", "", "400", "", "behind url (not oip-v2); empty: the form's own")         \
+    P(S, text, path, "", "", "400", "", "behind url (not oip-v2); empty: the form's own")          \
     P(S, text, model, "shapes-judge", "", "128", "", "model name of the service")                  \
-    P(S, choice, image_format, "png", "png|jpeg", "", "", "files of the pictures, JPEG of quality 95 (not oip-v2, pickle)") \
+    P(S, choice, image_format, "png", "png|jpeg", "", "",                                          \
+      "files of the pictures, JPEG of quality 95 (not oip-v2, pickle)")                            \
     P(S, text, template, "", "", "1000", "",                                                       \
       "json: the request, a document or its file, with $prompts $images $metadatas, or "           \
       "[\"$each\", ...] with $prompt $image $metadata; $model $id")                                \
     P(S, text, scores, "", "", "400", "",                                                          \
-      "where the scores are in an answer (not oip-v2, openai-chat), as in /results/*/score (* the item's place, ? the only member)") \
+      "where the scores are in an answer (not oip-v2, openai-chat), as in /results/*/score (* "    \
+      "the item's place, ? the only member)")                                                      \
     P(S, choice, judge, "number", "number|yes_no", "", "",                                         \
       "openai-chat: a number in the answer, or the probability of yes (logprobs)")                 \
     P(S, text, question,                                                                           \
-      "How well does this picture match the prompt \"{prompt}\"? Answer with a number from 0 to 10.", "", "1000", "", \
-      "openai-chat: what is asked about the picture")                                              \
+      "How well does this picture match the prompt \"{prompt}\"? Answer with a number from 0 to "  \
+      "10.",                                                                                       \
+      "", "1000", "", "openai-chat: what is asked about the picture")                              \
     P(S, text, pattern, "([0-9]+([.][0-9]+)?)", "", "400", "",                                     \
-      "openai-chat: POSIX extended expression whose first group is the number; the last match counts") \
+      "openai-chat: POSIX extended expression whose first group is the number; the last match "    \
+      "counts")                                                                                    \
     P(S, text, model_version, "", "", "64", "", "empty: the service's choice")                     \
     P(S, flag, binary, "yes", "", "", "", "tensors as raw bytes behind the JSON, not inside it")   \
     P(S, text, image_input, "", "", "128", "", "tensor for images; empty: by the metadata")        \

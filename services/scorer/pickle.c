@@ -14,10 +14,20 @@
 #define NOTHING UINT32_MAX
 
 enum kind { NONE, BOOL, INT, FLOAT, TEXT, BYTES, LIST, TUPLE, DICT, GLOBAL, DTYPE, ARRAY };
-static const char *const kind_names[] = {"None", "a bool", "an int", "a float", "a str", "bytes",
-                                         "a list", "a tuple", "a dict", "a global", "a dtype", "an array"};
+static const char *const kind_names[] = {"None",   "a bool",   "an int",  "a float",
+                                         "a str",  "bytes",    "a list",  "a tuple",
+                                         "a dict", "a global", "a dtype", "an array"};
 
-enum global { G_SCALAR, G_RECONSTRUCT, G_NDARRAY, G_DTYPE, G_FROMBUFFER, G_ENCODE, G_ORDERED_DICT, G_BYTEARRAY };
+enum global {
+    G_SCALAR,
+    G_RECONSTRUCT,
+    G_NDARRAY,
+    G_DTYPE,
+    G_FROMBUFFER,
+    G_ENCODE,
+    G_ORDERED_DICT,
+    G_BYTEARRAY
+};
 static const struct {
     const char *module, *name;
     enum global is;
@@ -168,7 +178,8 @@ static int top_of_kind(struct machine *m, size_t depth, enum kind kind, uint32_t
     *out = m->stack[depth - 1];
     if (m->value[*out].kind == kind)
         return 0;
-    snprintf(what, sizeof what, "%s where %s should be", kind_names[m->value[*out].kind], kind_names[kind]);
+    snprintf(what, sizeof what, "%s where %s should be", kind_names[m->value[*out].kind],
+             kind_names[kind]);
     return refuse(m, what);
 }
 
@@ -283,7 +294,8 @@ static struct value dtype_of(const struct value *name)
         return v;
     if (strchr("<>|=", name->bytes[0]) != NULL)
         v.big = name->bytes[at++] == '>';
-    if (name->n - at == 2 && strchr("fiub", name->bytes[at]) != NULL && strchr("1248", name->bytes[at + 1]) != NULL) {
+    if (name->n - at == 2 && strchr("fiub", name->bytes[at]) != NULL &&
+        strchr("1248", name->bytes[at + 1]) != NULL) {
         v.type = (char)name->bytes[at];
         v.i = name->bytes[at + 1] - '0';
     }
@@ -299,8 +311,12 @@ static struct value element(const struct value *dtype, const uint8_t *p)
     struct value v = {.kind = INT, .i = (int64_t)bits};
     const unsigned shift = 64 - 8 * (unsigned)dtype->i;
     switch (dtype->type) {
-    case 'b': v.kind = BOOL; break;
-    case 'i': v.i = (int64_t)(bits << shift) >> shift; break;
+    case 'b':
+        v.kind = BOOL;
+        break;
+    case 'i':
+        v.i = (int64_t)(bits << shift) >> shift;
+        break;
     case 'u':
         if (bits > INT64_MAX)
             v = (struct value){.kind = FLOAT, .d = (double)bits};
@@ -316,20 +332,23 @@ static struct value element(const struct value *dtype, const uint8_t *p)
         else if (dtype->i == 2) {
             const unsigned exponent = low >> 10 & 31, fraction = low & 1023;
             v.d = exponent == 31 ? (double)(fraction == 0 ? INFINITY : NAN)
-                                 : ldexp(exponent == 0 ? fraction : fraction + 1024.0, exponent == 0 ? -24 : (int)exponent - 25);
+                                 : ldexp(exponent == 0 ? fraction : fraction + 1024.0,
+                                         exponent == 0 ? -24 : (int)exponent - 25);
             v.d = low >> 15 != 0 ? -v.d : v.d;
         } else if (dtype->i == 1)
             v.kind = NONE;
         break;
     }
-    default: v.kind = NONE;
+    default:
+        v.kind = NONE;
     }
     return v;
 }
 
 static int numpy_scalar(struct machine *m, const struct value *args)
 {
-    if (args->count != 2 || m->value[args->child[0]].kind != DTYPE || m->value[args->child[1]].kind != BYTES)
+    if (args->count != 2 || m->value[args->child[0]].kind != DTYPE ||
+        m->value[args->child[1]].kind != BYTES)
         return refuse(m, "a numpy scalar of another form");
     const struct value *dtype = &m->value[args->child[0]], *data = &m->value[args->child[1]];
     if (dtype->type == '?' || data->n != (size_t)dtype->i)
@@ -343,14 +362,17 @@ static int push_array(struct machine *m, uint32_t shape, uint32_t dtype, uint32_
     if (push(m, (struct value){.kind = ARRAY}) < 0)
         return -1;
     const uint32_t v = m->stack[m->depth - 1];
-    return add_child(m, v, shape) < 0 || add_child(m, v, dtype) < 0 || add_child(m, v, data) < 0 ? -1 : 0;
+    return add_child(m, v, shape) < 0 || add_child(m, v, dtype) < 0 || add_child(m, v, data) < 0
+               ? -1
+               : 0;
 }
 
 /* Text in Latin-1, as protocol 2 wraps bytes: _codecs.encode(text, "latin1"). */
 static int encode(struct machine *m, const struct value *args)
 {
     if (args->count < 1 || m->value[args->child[0]].kind != TEXT ||
-        (args->count == 2 && !text_is(&m->value[args->child[1]], "latin1") && !text_is(&m->value[args->child[1]], "latin-1")))
+        (args->count == 2 && !text_is(&m->value[args->child[1]], "latin1") &&
+         !text_is(&m->value[args->child[1]], "latin-1")))
         return refuse(m, "bytes in another form");
     const struct value *text = &m->value[args->child[0]];
     struct value v = {.kind = BYTES, .owned = mem_new(text->n + 1, 1)};
@@ -372,14 +394,18 @@ static int encode(struct machine *m, const struct value *args)
 static int reduce(struct machine *m)
 {
     uint32_t args, callable;
-    if (top_of_kind(m, m->depth, TUPLE, &args) < 0 || pop(m, &args) < 0 || top_of_kind(m, m->depth, GLOBAL, &callable) < 0 ||
-        pop(m, &callable) < 0)
+    if (top_of_kind(m, m->depth, TUPLE, &args) < 0 || pop(m, &args) < 0 ||
+        top_of_kind(m, m->depth, GLOBAL, &callable) < 0 || pop(m, &callable) < 0)
         return -1;
     const struct value a = m->value[args];
     switch ((enum global)m->value[callable].i) {
-    case G_SCALAR: return numpy_scalar(m, &a);
-    case G_RECONSTRUCT: return push_array(m, NOTHING, NOTHING, NOTHING);
-    case G_DTYPE: return a.count < 1 ? refuse(m, "a dtype without a name") : push(m, dtype_of(&m->value[a.child[0]]));
+    case G_SCALAR:
+        return numpy_scalar(m, &a);
+    case G_RECONSTRUCT:
+        return push_array(m, NOTHING, NOTHING, NOTHING);
+    case G_DTYPE:
+        return a.count < 1 ? refuse(m, "a dtype without a name")
+                           : push(m, dtype_of(&m->value[a.child[0]]));
     case G_FROMBUFFER:
         if (a.count != 4 || !text_is(&m->value[a.child[3]], "C"))
             return refuse(m, "an array of another form");
@@ -388,9 +414,13 @@ static int reduce(struct machine *m)
         if (a.count == 1 && m->value[a.child[0]].kind == BYTES)
             return push_old(m, a.child[0]);
         return encode(m, &a);
-    case G_ENCODE: return encode(m, &a);
-    case G_ORDERED_DICT: return a.count == 0 ? push(m, (struct value){.kind = DICT}) : refuse(m, "an OrderedDict of another form");
-    case G_NDARRAY: break;
+    case G_ENCODE:
+        return encode(m, &a);
+    case G_ORDERED_DICT:
+        return a.count == 0 ? push(m, (struct value){.kind = DICT})
+                            : refuse(m, "an OrderedDict of another form");
+    case G_NDARRAY:
+        break;
     }
     return refuse(m, "a global that is not called in data");
 }
@@ -405,7 +435,8 @@ static int build(struct machine *m)
     const struct value *s = &m->value[state];
     struct value *t = &m->value[target];
     if (t->kind == DTYPE) {
-        if (s->count < 4 || m->value[s->child[1]].kind != TEXT || m->value[s->child[3]].kind != NONE)
+        if (s->count < 4 || m->value[s->child[1]].kind != TEXT ||
+            m->value[s->child[3]].kind != NONE)
             return refuse(m, "a dtype with fields");
         t->big = text_is(&m->value[s->child[1]], ">");
         return 0;
@@ -433,7 +464,8 @@ static int memo_put(struct machine *m, uint64_t at)
 
 static int memo_get(struct machine *m, uint64_t at)
 {
-    return at >= MEMO_MAX || m->memo[at] == NOTHING ? refuse(m, "the memo has no such entry") : push_old(m, m->memo[at]);
+    return at >= MEMO_MAX || m->memo[at] == NOTHING ? refuse(m, "the memo has no such entry")
+                                                    : push_old(m, m->memo[at]);
 }
 
 /* ---- opcodes ---- */
@@ -442,7 +474,9 @@ static int whole_number(struct machine *m, const char *line, int64_t *out)
 {
     char *end;
     *out = strtoll(line, &end, 10);
-    return end == line || (*end != 0 && strcmp(end, "L") != 0) ? refuse(m, "a line that is no number") : 0;
+    return end == line || (*end != 0 && strcmp(end, "L") != 0)
+               ? refuse(m, "a line that is no number")
+               : 0;
 }
 
 static size_t put_utf8(uint8_t *to, uint32_t c)
@@ -493,16 +527,22 @@ static int text_opcode(struct machine *m, uint8_t op)
         if (strcmp(line, "00") == 0 || strcmp(line, "01") == 0)
             return push(m, (struct value){.kind = BOOL, .i = line[1] == '1'});
         return whole_number(m, line, &i) < 0 ? -1 : push_int(m, i);
-    case 'L': return whole_number(m, line, &i) < 0 ? -1 : push_int(m, i);
+    case 'L':
+        return whole_number(m, line, &i) < 0 ? -1 : push_int(m, i);
     case 'F': {
         char *end;
         const double d = strtod(line, &end);
-        return end == line || *end != 0 ? refuse(m, "a line that is no number") : push(m, (struct value){.kind = FLOAT, .d = d});
+        return end == line || *end != 0 ? refuse(m, "a line that is no number")
+                                        : push(m, (struct value){.kind = FLOAT, .d = d});
     }
-    case 'V': return push_escaped(m, line);
-    case 'c': return take_line(m, name) < 0 ? -1 : push_global(m, line, name);
-    case 'g': return whole_number(m, line, &i) < 0 ? -1 : memo_get(m, (uint64_t)i);
-    default: return whole_number(m, line, &i) < 0 ? -1 : memo_put(m, (uint64_t)i); /* p */
+    case 'V':
+        return push_escaped(m, line);
+    case 'c':
+        return take_line(m, name) < 0 ? -1 : push_global(m, line, name);
+    case 'g':
+        return whole_number(m, line, &i) < 0 ? -1 : memo_get(m, (uint64_t)i);
+    default:
+        return whole_number(m, line, &i) < 0 ? -1 : memo_put(m, (uint64_t)i); /* p */
     }
 }
 
@@ -511,9 +551,12 @@ static int number_opcode(struct machine *m, uint8_t op)
     uint64_t n;
     const uint8_t *p;
     switch (op) {
-    case 'K': return take_uint(m, 1, &n) < 0 ? -1 : push_int(m, (int64_t)n);
-    case 'M': return take_uint(m, 2, &n) < 0 ? -1 : push_int(m, (int64_t)n);
-    case 'J': return take_uint(m, 4, &n) < 0 ? -1 : push_int(m, (int32_t)(uint32_t)n);
+    case 'K':
+        return take_uint(m, 1, &n) < 0 ? -1 : push_int(m, (int64_t)n);
+    case 'M':
+        return take_uint(m, 2, &n) < 0 ? -1 : push_int(m, (int64_t)n);
+    case 'J':
+        return take_uint(m, 4, &n) < 0 ? -1 : push_int(m, (int32_t)(uint32_t)n);
     case 'G': {
         double d;
         uint64_t bits = 0;
@@ -564,54 +607,107 @@ static int step(struct machine *m, bool *done)
     if (take(m, 1, &p) < 0)
         return -1;
     switch (*p) {
-    case 0x80: return take_uint(m, 1, &n) < 0 ? -1 : n > 5 ? refuse(m, "a protocol newer than 5") : 0;
-    case 0x95: return take_uint(m, 8, &n); /* a frame: only a hint */
-    case '.': *done = true; return 0;
+    case 0x80:
+        return take_uint(m, 1, &n) < 0 ? -1 : n > 5 ? refuse(m, "a protocol newer than 5") : 0;
+    case 0x95:
+        return take_uint(m, 8, &n); /* a frame: only a hint */
+    case '.':
+        *done = true;
+        return 0;
     case '(':
         if (m->marks == MARKS_MAX)
             return refuse(m, "too many marks");
         m->mark[m->marks++] = m->depth;
         return 0;
-    case '0': return pop(m, &v);
+    case '0':
+        return pop(m, &v);
     case '1':
         if (pop_mark(m, &from) < 0)
             return -1;
         m->depth = from;
         return 0;
-    case '2': return m->depth == 0 ? refuse(m, "the stack is empty") : push_old(m, m->stack[m->depth - 1]);
-    case 'N': return push(m, (struct value){.kind = NONE});
-    case 0x88: return push(m, (struct value){.kind = BOOL, .i = 1});
-    case 0x89: return push(m, (struct value){.kind = BOOL});
-    case 'I': case 'L': case 'F': case 'V': case 'c': case 'g': case 'p': return text_opcode(m, *p);
-    case 'K': case 'M': case 'J': case 'G': case 0x8a: return number_opcode(m, *p);
-    case 'X': return push_bytes(m, TEXT, 4);
-    case 0x8c: return push_bytes(m, TEXT, 1);
-    case 0x8d: return push_bytes(m, TEXT, 8);
-    case 'T': return push_bytes(m, BYTES, 4);
-    case 'U': return push_bytes(m, BYTES, 1);
-    case 'B': return push_bytes(m, BYTES, 4);
-    case 'C': return push_bytes(m, BYTES, 1);
-    case 0x8e: case 0x96: return push_bytes(m, BYTES, 8);
-    case ']': return push(m, (struct value){.kind = LIST});
-    case '}': return push(m, (struct value){.kind = DICT});
-    case ')': return push(m, (struct value){.kind = TUPLE});
-    case 'a': return set_items(m, LIST, 1);
-    case 's': return set_items(m, DICT, 2);
-    case 'e': return extend(m, LIST);
-    case 'u': return extend(m, DICT);
-    case 'l': return collect(m, LIST);
-    case 't': return collect(m, TUPLE);
-    case 'd': return collect(m, DICT);
-    case 0x85: case 0x86: case 0x87: return tuple(m, (size_t)*p - 0x84);
-    case 'h': return take_uint(m, 1, &n) < 0 ? -1 : memo_get(m, n);
-    case 'j': return take_uint(m, 4, &n) < 0 ? -1 : memo_get(m, n);
-    case 'q': return take_uint(m, 1, &n) < 0 ? -1 : memo_put(m, n);
-    case 'r': return take_uint(m, 4, &n) < 0 ? -1 : memo_put(m, n);
-    case 0x94: return memo_put(m, m->memo_next++);
-    case 0x93: return stack_global(m);
-    case 'R': return reduce(m);
-    case 'b': return build(m);
-    default: break;
+    case '2':
+        return m->depth == 0 ? refuse(m, "the stack is empty")
+                             : push_old(m, m->stack[m->depth - 1]);
+    case 'N':
+        return push(m, (struct value){.kind = NONE});
+    case 0x88:
+        return push(m, (struct value){.kind = BOOL, .i = 1});
+    case 0x89:
+        return push(m, (struct value){.kind = BOOL});
+    case 'I':
+    case 'L':
+    case 'F':
+    case 'V':
+    case 'c':
+    case 'g':
+    case 'p':
+        return text_opcode(m, *p);
+    case 'K':
+    case 'M':
+    case 'J':
+    case 'G':
+    case 0x8a:
+        return number_opcode(m, *p);
+    case 'X':
+        return push_bytes(m, TEXT, 4);
+    case 0x8c:
+        return push_bytes(m, TEXT, 1);
+    case 0x8d:
+        return push_bytes(m, TEXT, 8);
+    case 'T':
+        return push_bytes(m, BYTES, 4);
+    case 'U':
+        return push_bytes(m, BYTES, 1);
+    case 'B':
+        return push_bytes(m, BYTES, 4);
+    case 'C':
+        return push_bytes(m, BYTES, 1);
+    case 0x8e:
+    case 0x96:
+        return push_bytes(m, BYTES, 8);
+    case ']':
+        return push(m, (struct value){.kind = LIST});
+    case '}':
+        return push(m, (struct value){.kind = DICT});
+    case ')':
+        return push(m, (struct value){.kind = TUPLE});
+    case 'a':
+        return set_items(m, LIST, 1);
+    case 's':
+        return set_items(m, DICT, 2);
+    case 'e':
+        return extend(m, LIST);
+    case 'u':
+        return extend(m, DICT);
+    case 'l':
+        return collect(m, LIST);
+    case 't':
+        return collect(m, TUPLE);
+    case 'd':
+        return collect(m, DICT);
+    case 0x85:
+    case 0x86:
+    case 0x87:
+        return tuple(m, (size_t)*p - 0x84);
+    case 'h':
+        return take_uint(m, 1, &n) < 0 ? -1 : memo_get(m, n);
+    case 'j':
+        return take_uint(m, 4, &n) < 0 ? -1 : memo_get(m, n);
+    case 'q':
+        return take_uint(m, 1, &n) < 0 ? -1 : memo_put(m, n);
+    case 'r':
+        return take_uint(m, 4, &n) < 0 ? -1 : memo_put(m, n);
+    case 0x94:
+        return memo_put(m, m->memo_next++);
+    case 0x93:
+        return stack_global(m);
+    case 'R':
+        return reduce(m);
+    case 'b':
+        return build(m);
+    default:
+        break;
     }
     snprintf(what, sizeof what, "opcode 0x%02x is not data", *p);
     return refuse(m, what);
@@ -644,8 +740,9 @@ static int give_number(struct giving *g, struct json *list, const struct value *
 }
 
 /* Dimension d of an array from element *next on. */
-static int give_dimension(struct giving *g, struct json *list, const struct value *shape, uint32_t d, const struct value *dtype,
-                          const struct value *data, size_t *next)
+static int give_dimension(struct giving *g, struct json *list, const struct value *shape,
+                          uint32_t d, const struct value *dtype, const struct value *data,
+                          size_t *next)
 {
     if (++g->made > PICKLE_VALUES_MAX)
         return refuse(g->m, "too many values");
@@ -667,10 +764,12 @@ static int give_array(struct giving *g, struct json *list, const struct value *v
     size_t elements = 1, next = 0;
     if (v->child[0] == NOTHING)
         return refuse(g->m, "an array without a state");
-    const struct value *shape = &g->m->value[v->child[0]], *dtype = &g->m->value[v->child[1]], *data = &g->m->value[v->child[2]];
+    const struct value *shape = &g->m->value[v->child[0]], *dtype = &g->m->value[v->child[1]],
+                       *data = &g->m->value[v->child[2]];
     if (data->kind == LIST && shape->kind == TUPLE && shape->count == 1) /* an array of objects */
         return give(g, list, v->child[2], depth + 1);
-    if (shape->kind != TUPLE || dtype->kind != DTYPE || dtype->type == '?' || data->kind != BYTES || shape->count > 8)
+    if (shape->kind != TUPLE || dtype->kind != DTYPE || dtype->type == '?' || data->kind != BYTES ||
+        shape->count > 8)
         return refuse(g->m, "an array that holds no numbers");
     for (uint32_t d = 0; d < shape->count; d++) {
         const struct value *side = &g->m->value[shape->child[d]];
@@ -726,10 +825,13 @@ static int give(struct giving *g, struct json *list, uint32_t at, int depth)
     if (++g->made > PICKLE_VALUES_MAX || depth > PICKLE_DEPTH_MAX)
         return refuse(g->m, depth > PICKLE_DEPTH_MAX ? "nested too deeply" : "too many values");
     switch (v->kind) {
-    case NONE: json_append_number(list, (double)NAN); return 0;
+    case NONE:
+        json_append_number(list, (double)NAN);
+        return 0;
     case BOOL:
     case INT:
-    case FLOAT: return give_number(g, list, v);
+    case FLOAT:
+        return give_number(g, list, v);
     case TEXT:
     case BYTES:
         if (text_copy(g, v, &text) < 0)
@@ -746,10 +848,13 @@ static int give(struct giving *g, struct json *list, uint32_t at, int depth)
         json_append(list, &inner);
         return rc;
     }
-    case DICT: return give_dict(g, list, v, depth);
-    case ARRAY: return give_array(g, list, v, depth);
+    case DICT:
+        return give_dict(g, list, v, depth);
+    case ARRAY:
+        return give_array(g, list, v, depth);
     case GLOBAL:
-    case DTYPE: break;
+    case DTYPE:
+        break;
     }
     return refuse(g->m, "a value that is not data");
 }

@@ -1,11 +1,13 @@
-/* Python pickles as plain data: written for reward services that speak them, read without anything that could run.
+/* Python pickles as plain data: written for reward services that speak them, read without anything
+ * that could run.
  *
- * Reading is a small stack machine that knows the opcodes of data (protocols 0 to 5) and builds values, never objects: of
- * globals only what numpy scalars and arrays, bytes of old protocols and OrderedDict need is known, by name, and each is
- * rebuilt here from its bytes; any other is refused with its name.  Recursion, memory and the size of what sharing could
- * blow up are bounded.  The result is JSON, so that one pointer (pointer.h) serves every form:
- *     None null, bool, int (64 bits), float, str string, bytes as text where it is UTF-8 (else refused when it is used),
- *     list, tuple and numpy array list, dict object (keys: str, or int as its digits), numpy scalar its value
+ * Reading is a small stack machine that knows the opcodes of data (protocols 0 to 5) and builds
+ * values, never objects: of globals only what numpy scalars and arrays, bytes of old protocols and
+ * OrderedDict need is known, by name, and each is rebuilt here from its bytes; any other is refused
+ * with its name.  Recursion, memory and the size of what sharing could blow up are bounded.  The
+ * result is JSON, so that one pointer (pointer.h) serves every form: None null, bool, int (64
+ * bits), float, str string, bytes as text where it is UTF-8 (else refused when it is used), list,
+ * tuple and numpy array list, dict object (keys: str, or int as its digits), numpy scalar its value
  * NaN and infinities become null: no form takes either for a score.
  *
  * Writing is protocol 3 of str, bytes, bool, int, list and dict.  Pure; any thread. */

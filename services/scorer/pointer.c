@@ -13,7 +13,8 @@ static const struct json *only_member(const struct json *v)
     void *c = NULL;
     if (json_is_list(v))
         return json_count(v) == 1 ? json_at(v, 0) : NULL;
-    return json_is_object(v) && json_count(v) == 1 && json_next(v, &c, &key, &member) ? member : NULL;
+    return json_is_object(v) && json_count(v) == 1 && json_next(v, &c, &key, &member) ? member
+                                                                                      : NULL;
 }
 
 /* One step from v; NULL where it leads nowhere. */
@@ -30,26 +31,29 @@ static const struct json *step_from(const struct json *v, const char *step)
 }
 
 /* The value that the pointer leads to for item `at` of n; *starred: a * chose among them. */
-static int follow(const struct json **out, const struct pointer *p, const struct json *v, size_t at, size_t n, bool *starred,
-                  struct err *e)
+static int follow(const struct json **out, const struct pointer *p, const struct json *v, size_t at,
+                  size_t n, bool *starred, struct err *e)
 {
     *starred = false;
     for (size_t i = 0; i < p->steps; i++) {
         const bool star = strcmp(p->step[i], "*") == 0;
         if (star && (!json_is_list(v) || json_count(v) != n))
-            return err_set(e, ERR_INVALID, "step %zu of reward.scores: a %s of %zu, expected a list of %zu", i + 1,
-                           json_type_name(v), json_is_list(v) || json_is_object(v) ? json_count(v) : 1, n);
+            return err_set(e, ERR_INVALID,
+                           "step %zu of reward.scores: a %s of %zu, expected a list of %zu", i + 1,
+                           json_type_name(v),
+                           json_is_list(v) || json_is_object(v) ? json_count(v) : 1, n);
         v = star ? json_at(v, at) : step_from(v, p->step[i]);
         *starred |= star;
         if (v == NULL)
-            return err_set(e, ERR_INVALID, "the answer has no %s (step %zu of reward.scores)", p->step[i], i + 1);
+            return err_set(e, ERR_INVALID, "the answer has no %s (step %zu of reward.scores)",
+                           p->step[i], i + 1);
     }
     *out = v;
     return 0;
 }
 
-int pointer_scores(struct backend_score *scores, size_t n, const struct pointer *at, const struct json *doc,
-                   const struct reward_params *p, struct err *e)
+int pointer_scores(struct backend_score *scores, size_t n, const struct pointer *at,
+                   const struct json *doc, const struct reward_params *p, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
         const struct json *v = NULL;
@@ -63,7 +67,9 @@ int pointer_scores(struct backend_score *scores, size_t n, const struct pointer 
                 return err_set(e, ERR_INVALID, "%zu scores for %zu images", json_count(v), n);
             v = json_at(v, i);
         } else if (!starred && n > 1) {
-            return err_set(e, ERR_INVALID, "reward.scores leads to a %s, expected a list of %zu numbers", json_type_name(v), n);
+            return err_set(e, ERR_INVALID,
+                           "reward.scores leads to a %s, expected a list of %zu numbers",
+                           json_type_name(v), n);
         }
         scores[i] = (struct backend_score){0};
         if (form_score(&scores[i].value, v, what, p, e) < 0)
@@ -80,8 +86,9 @@ int pointer_parse(struct pointer *p, const char *text, const char *model, struct
     while (*text == '/') {
         const size_t n = strcspn(++text, "/");
         if (p->steps == POINTER_STEPS_MAX || n >= POINTER_STEP_BYTES_MAX)
-            return err_set(e, ERR_INVALID, "reward.scores: more than %d steps, or one longer than %d bytes", POINTER_STEPS_MAX,
-                           POINTER_STEP_BYTES_MAX - 1);
+            return err_set(e, ERR_INVALID,
+                           "reward.scores: more than %d steps, or one longer than %d bytes",
+                           POINTER_STEPS_MAX, POINTER_STEP_BYTES_MAX - 1);
         char *step = p->step[p->steps++];
         snprintf(step, POINTER_STEP_BYTES_MAX, "%.*s", (int)n, text);
         if (strcmp(step, "$model") == 0)

@@ -1,5 +1,6 @@
 /* What a reward service says: metadata, an answer with its JSON length, an error body, a
- * Retry-After header, answers in the other forms.  Input: u8 which, u16 length of the JSON part, then the bytes. */
+ * Retry-After header, answers in the other forms.  Input: u8 which, u16 length of the JSON part,
+ * then the bytes. */
 #include "scorer/form.h"
 #include "scorer/oip.h"
 
@@ -33,8 +34,12 @@ static void check_answer(const uint8_t *body, size_t bytes, size_t json_bytes)
 /* An answer in the form of these settings: refused, or numbers within the bounds. */
 static void check_form(const char *backend, int judge, size_t n, const uint8_t *body, size_t bytes)
 {
-    struct reward_params p = {.model = "m", .question = "{prompt}", .pattern = "([0-9]+([.][0-9]+)?)", .score_min = -100,
-                              .score_max = 100, .judge = judge};
+    struct reward_params p = {.model = "m",
+                              .question = "{prompt}",
+                              .pattern = "([0-9]+([.][0-9]+)?)",
+                              .score_min = -100,
+                              .score_max = 100,
+                              .judge = judge};
     struct backend_score scores[N];
     struct form form;
     struct err e;
@@ -44,7 +49,8 @@ static void check_form(const char *backend, int judge, size_t n, const uint8_t *
     const struct form_answer a = {body, bytes, bytes};
     if (form.read(form.self, scores, n, "r1", &a, &e) == 0)
         for (size_t i = 0; i < n; i++)
-            if (!isfinite(scores[i].value) || fabs(scores[i].value) > 100.0 || scores[i].component_count != 0)
+            if (!isfinite(scores[i].value) || fabs(scores[i].value) > 100.0 ||
+                scores[i].component_count != 0)
                 abort();
     form_close(&form);
 }

@@ -1,5 +1,5 @@
-/* The forms of reward services, over HTTP, against services in Python that read them as their originals do
- * (tests/support/reward_server.py). */
+/* The forms of reward services, over HTTP, against services in Python that read them as their
+ * originals do (tests/support/reward_server.py). */
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/log.h"
@@ -52,7 +52,7 @@ static void ask(const char *const *settings, const char *const *prompts, size_t 
     static struct reward_params params;
     static const struct config_app app = {.name = "test"};
     const struct config_binding bindings[] = {{&reward_table, &params}};
-    char *const none[] = {(char *)(uintptr_t)"test", NULL};
+    char *const none[] = {(char *)(uintptr_t) "test", NULL};
     char url[64];
     struct backend_item items[N];
     struct backend backend;
@@ -69,7 +69,8 @@ static void ask(const char *const *settings, const char *const *prompts, size_t 
         ck_assert_msg(config_put(c, key, *settings + k + 1, "test", &e) == 0, "%s", e.text);
     }
     for (size_t i = 0; i < n; i++)
-        items[i] = (struct backend_item){.rgb = pixels, .height = 8, .width = 8, .prompt = prompts[i], .metadata = "{\"k\": 1}"};
+        items[i] = (struct backend_item){
+            .rgb = pixels, .height = 8, .width = 8, .prompt = prompts[i], .metadata = "{\"k\": 1}"};
     log_sink(quiet, NULL);
     ck_assert_int_eq(loop_open(&loop, &e), 0);
     ck_assert_msg(backend_open_http(&backend, &params, loop, on_done, NULL, &e) == 0, "%s", e.text);
@@ -88,7 +89,7 @@ static void ask(const char *const *settings, const char *const *prompts, size_t 
 
 static const struct {
     const char *settings[4];
-    size_t n; /* pictures of a call */
+    size_t n;                     /* pictures of a call */
     enum backend_failure failure; /* of a prompt that the service cannot score */
 } forms[] = {
     {{"reward.backend=pickle:verl-omni"}, N, BACKEND_ANSWER},
@@ -107,11 +108,12 @@ START_TEST(each_form_gets_its_scores)
     start_server();
     for (size_t i = 0; i < FORMS; i++) {
         ask(forms[i].settings, prompts, forms[i].n);
-        ck_assert_msg(last.failure == BACKEND_OK, "%s: %s: %s", forms[i].settings[0], backend_failure_name(last.failure), last.reason);
+        ck_assert_msg(last.failure == BACKEND_OK, "%s: %s: %s", forms[i].settings[0],
+                      backend_failure_name(last.failure), last.reason);
         ck_assert_uint_eq(last.count, forms[i].n);
         for (size_t k = 0; k < forms[i].n; k++)
-            ck_assert_msg(kept[k].value == (double)strlen(prompts[k]) / 100.0, "%s: score %zu is %g", forms[i].settings[0], k,
-                          kept[k].value);
+            ck_assert_msg(kept[k].value == (double)strlen(prompts[k]) / 100.0,
+                          "%s: score %zu is %g", forms[i].settings[0], k, kept[k].value);
     }
     proc_kill(&server);
 }
@@ -123,8 +125,8 @@ START_TEST(a_failure_in_each_forms_words_is_no_score)
     start_server();
     for (size_t i = 0; i < FORMS; i++) {
         ask(forms[i].settings, bad, forms[i].n);
-        ck_assert_msg(last.failure == forms[i].failure, "%s: %s: %s", forms[i].settings[0], backend_failure_name(last.failure),
-                      last.reason);
+        ck_assert_msg(last.failure == forms[i].failure, "%s: %s: %s", forms[i].settings[0],
+                      backend_failure_name(last.failure), last.reason);
         ck_assert_str_ne(last.reason, "");
     }
     proc_kill(&server);

@@ -12,12 +12,13 @@
 static const int64_t counts[] = {1, 15, 16, 17, 1000, 33, 4097};
 #define COUNTS (sizeof counts / sizeof *counts)
 
-/* Values, then averages, of everything after STEPS steps with `threads` workers (0: no pool); the fourth parameter is
- * frozen, so there are two runs. */
+/* Values, then averages, of everything after STEPS steps with `threads` workers (0: no pool); the
+ * fourth parameter is frozen, so there are two runs. */
 static real *after_steps(size_t threads, size_t *n)
 {
     const struct param_init init = {PARAM_INIT_NORMAL, 1.0};
-    const struct adamw_settings s = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1};
+    const struct adamw_settings s = {
+        .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1};
     struct params *const p = params_new();
     struct pool *pool = NULL;
     struct optim o;
@@ -62,8 +63,9 @@ START_TEST(a_step_has_the_same_bits_on_any_number_of_threads)
         real *const got = after_steps(threads[k], &m);
         ck_assert_uint_eq(m, n);
         for (size_t i = 0; i < n; i++)
-            ck_assert_msg(memcmp(&got[i], &want[i], sizeof *got) == 0, "%zu threads: number %zu of %zu is %.9g, want %.9g",
-                          threads[k], i, n, (double)got[i], (double)want[i]);
+            ck_assert_msg(memcmp(&got[i], &want[i], sizeof *got) == 0,
+                          "%zu threads: number %zu of %zu is %.9g, want %.9g", threads[k], i, n,
+                          (double)got[i], (double)want[i]);
         mem_free(got);
     }
     mem_free(want);

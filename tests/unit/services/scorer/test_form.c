@@ -18,7 +18,7 @@ static struct form *open_form(struct err *e, const char *const *settings)
 {
     static const struct config_app app = {.name = "test"};
     const struct config_binding bindings[] = {{&reward_table, &params}};
-    char *const none[] = {(char *)(uintptr_t)"test", NULL};
+    char *const none[] = {(char *)(uintptr_t) "test", NULL};
     config_free(config);
     config = config_new(&app, bindings, 1);
     ck_assert_int_eq(config_load(config, 1, none, NULL, e), 0);
@@ -34,7 +34,8 @@ static struct form *open_form(struct err *e, const char *const *settings)
 #define OPEN(e, ...) open_form((e), (const char *const[]){__VA_ARGS__, NULL})
 
 static uint8_t black[2 * 2 * 3];
-static const struct backend_item items[] = {{black, 2, 2, "a \"red\" star", "{\"tag\":\"x\"}"}, {black, 2, 2, "two", ""}};
+static const struct backend_item items[] = {{black, 2, 2, "a \"red\" star", "{\"tag\":\"x\"}"},
+                                            {black, 2, 2, "two", ""}};
 
 /* The request of n items, its base64 cut out. */
 static const char *request(size_t n)
@@ -73,18 +74,25 @@ START_TEST(presets_ask_as_their_services_expect)
         size_t n;
     } cases[] = {
         {"json:unirl", "/score",
-         "{\"requests\":[{\"history\":[{\"text\":\"a \\\"red\\\" star\",\"image_b64\":\"PNG\"}],\"required_rewards\":[\"m\"],"
-         "\"metadata\":{\"tag\":\"x\"}},{\"history\":[{\"text\":\"two\",\"image_b64\":\"PNG\"}],\"required_rewards\":[\"m\"],"
+         "{\"requests\":[{\"history\":[{\"text\":\"a \\\"red\\\" "
+         "star\",\"image_b64\":\"PNG\"}],\"required_rewards\":[\"m\"],"
+         "\"metadata\":{\"tag\":\"x\"}},{\"history\":[{\"text\":\"two\",\"image_b64\":\"PNG\"}],"
+         "\"required_rewards\":[\"m\"],"
          "\"metadata\":{}}]}",
          "{\"results\":[{\"m\":{\"score\":0.5}},{\"m\":{\"score\":0.25}}],\"errors\":[]}", 2},
-        {"json:flow-factory", "/compute", "{\"prompt\":[\"a \\\"red\\\" star\",\"two\"],\"image\":[\"PNG\",\"PNG\"]}",
+        {"json:flow-factory", "/compute",
+         "{\"prompt\":[\"a \\\"red\\\" star\",\"two\"],\"image\":[\"PNG\",\"PNG\"]}",
          "{\"rewards\":[0.5,0.25]}", 2},
         {"json:openrlhf", "/get_reward",
-         "{\"query\":[\"a \\\"red\\\" star\",\"two\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"],\"images\":[\"PNG\",\"PNG\"]}",
+         "{\"query\":[\"a \\\"red\\\" star\",\"two\"],\"prompts\":[\"a \\\"red\\\" "
+         "star\",\"two\"],\"images\":[\"PNG\",\"PNG\"]}",
          "{\"rewards\":[0.5,0.25],\"scores\":[1,1]}", 2},
-        {"json:hf-endpoint", "", "{\"inputs\":\"PNG\",\"parameters\":{\"prompt\":\"a \\\"red\\\" star\"}}",
+        {"json:hf-endpoint", "",
+         "{\"inputs\":\"PNG\",\"parameters\":{\"prompt\":\"a \\\"red\\\" star\"}}",
          "[{\"label\":\"good\",\"score\":0.5}]", 1},
-        {"json:bentoml", "/score", "{\"images\":[\"PNG\",\"PNG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"]}", "[0.5,0.25]", 2},
+        {"json:bentoml", "/score",
+         "{\"images\":[\"PNG\",\"PNG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"]}",
+         "[0.5,0.25]", 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
@@ -95,7 +103,8 @@ START_TEST(presets_ask_as_their_services_expect)
         ck_assert_str_eq(form.score_path, cases[i].path);
         ck_assert_uint_eq(form.items_max, cases[i].n == 1 ? 1 : BACKEND_BATCH_MAX);
         ck_assert_str_eq(request(cases[i].n), cases[i].request);
-        ck_assert_msg(answer(scores, cases[i].n, cases[i].answer, &e) == 0, "%s: %s", cases[i].backend, e.text);
+        ck_assert_msg(answer(scores, cases[i].n, cases[i].answer, &e) == 0, "%s: %s",
+                      cases[i].backend, e.text);
         for (size_t k = 0; k < cases[i].n; k++)
             ck_assert_double_eq(scores[k].value, k == 0 ? 0.5 : 0.25);
     }
@@ -117,7 +126,8 @@ static const char *unpickled_request(size_t n)
     for (uint8_t *c = (uint8_t *)body.data; c + 8 < (uint8_t *)body.data + body.bytes; c++)
         if (c[0] == 'B' && c[5] == 0xff && c[6] == 0xd8) {
             const size_t length = c[1] | (size_t)c[2] << 8;
-            memmove(c + 9, c + 5 + length, (size_t)((uint8_t *)body.data + body.bytes - (c + 5 + length)));
+            memmove(c + 9, c + 5 + length,
+                    (size_t)((uint8_t *)body.data + body.bytes - (c + 5 + length)));
             memcpy(c + 1, "\4\0\0\0JPEG", 8);
             body.bytes -= length - 4;
         }
@@ -135,13 +145,18 @@ START_TEST(pickles_hold_what_their_servers_expect)
     static const struct {
         const char *backend, *request;
     } cases[] = {
-        {"pickle:llava", "{\"images\":[\"JPEG\",\"JPEG\"],\"queries\":[[\"Answer concisely: what is going on in this image?\"],"
-                         "[\"Answer concisely: what is going on in this image?\"]],\"answers\":[[\"The image contains a \\\"red\\\" star\"],"
+        {"pickle:llava", "{\"images\":[\"JPEG\",\"JPEG\"],\"queries\":[[\"Answer concisely: what "
+                         "is going on in this image?\"],"
+                         "[\"Answer concisely: what is going on in this "
+                         "image?\"]],\"answers\":[[\"The image contains a \\\"red\\\" star\"],"
                          "[\"The image contains two\"]]}"},
         {"pickle:deqa", "{\"images\":[\"JPEG\",\"JPEG\"]}"},
-        {"pickle:geneval", "{\"images\":[\"JPEG\",\"JPEG\"],\"meta_datas\":[{\"tag\":\"x\"},{}],\"only_strict\":false}"},
-        {"pickle:unifiedreward", "{\"images\":[\"JPEG\",\"JPEG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"]}"},
-        {"pickle:verl-omni", "{\"images\":[\"JPEG\",\"JPEG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"],\"metadata\":{}}"},
+        {"pickle:geneval", "{\"images\":[\"JPEG\",\"JPEG\"],\"meta_datas\":[{\"tag\":\"x\"},{}],"
+                           "\"only_strict\":false}"},
+        {"pickle:unifiedreward",
+         "{\"images\":[\"JPEG\",\"JPEG\"],\"prompts\":[\"a \\\"red\\\" star\",\"two\"]}"},
+        {"pickle:verl-omni", "{\"images\":[\"JPEG\",\"JPEG\"],\"prompts\":[\"a \\\"red\\\" "
+                             "star\",\"two\"],\"metadata\":{}}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
@@ -186,12 +201,17 @@ START_TEST(a_template_of_ones_own_and_a_pointer)
     struct err e = {0};
     struct backend_score scores[2];
     ck_assert_msg(OPEN(&e, "reward.backend=json", "reward.path=/rate?v=2",
-                       "reward.template={\"id\":\"$id\",\"n\":3,\"in\":[\"$each\",{\"uri\":\"data:image/png;base64,$image\",\"of\":"
+                       "reward.template={\"id\":\"$id\",\"n\":3,\"in\":[\"$each\",{\"uri\":\"data:"
+                       "image/png;base64,$image\",\"of\":"
                        "\"$model: $prompt\"}]}",
-                       "reward.scores=/out/*/1/?", "reward.model=m") != NULL, "%s", e.text);
-    ck_assert_str_eq(request(2), "{\"id\":\"id7\",\"n\":3,\"in\":[{\"uri\":\"data:image/png;base64,PNG\",\"of\":\"m: a \\\"red\\\" "
-                                 "star\"},{\"uri\":\"data:image/png;base64,PNG\",\"of\":\"m: two\"}]}");
-    ck_assert_msg(answer(scores, 2, "{\"out\":[[\"x\",{\"v\":1}],[0,{\"w\":-2.5}]]}", &e) == 0, "%s", e.text);
+                       "reward.scores=/out/*/1/?", "reward.model=m") != NULL,
+                  "%s", e.text);
+    ck_assert_str_eq(request(2),
+                     "{\"id\":\"id7\",\"n\":3,\"in\":[{\"uri\":\"data:image/"
+                     "png;base64,PNG\",\"of\":\"m: a \\\"red\\\" "
+                     "star\"},{\"uri\":\"data:image/png;base64,PNG\",\"of\":\"m: two\"}]}");
+    ck_assert_msg(answer(scores, 2, "{\"out\":[[\"x\",{\"v\":1}],[0,{\"w\":-2.5}]]}", &e) == 0,
+                  "%s", e.text);
     ck_assert_double_eq(scores[1].value, -2.5);
 }
 END_TEST
@@ -216,11 +236,13 @@ START_TEST(wrong_answers_are_refused_whole)
         {"{\"rewards\":[0.5,0.5]} x", ""},
     };
     struct err e = {0};
-    ck_assert_msg(OPEN(&e, "reward.backend=json:flow-factory", "reward.score_max=10") != NULL, "%s", e.text);
+    ck_assert_msg(OPEN(&e, "reward.backend=json:flow-factory", "reward.score_max=10") != NULL, "%s",
+                  e.text);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct backend_score scores[2];
         ck_assert_msg(answer(scores, 2, cases[i].answer, &e) == -1, "taken: %s", cases[i].answer);
-        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "%s: got '%s' want '%s'", cases[i].answer, e.text, cases[i].want);
+        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "%s: got '%s' want '%s'",
+                      cases[i].answer, e.text, cases[i].want);
     }
 }
 END_TEST
@@ -228,13 +250,17 @@ END_TEST
 START_TEST(a_judge_is_asked_about_one_picture)
 {
     struct err e = {0};
-    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.question=Is {prompt} here? {prompt}!") != NULL, "%s",
-                  e.text);
+    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm",
+                       "reward.question=Is {prompt} here? {prompt}!") != NULL,
+                  "%s", e.text);
     ck_assert_uint_eq(form.items_max, 1);
     ck_assert_str_eq(form.score_path, "/v1/chat/completions");
-    ck_assert_str_eq(request(1), "{\"model\":\"vlm\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{"
-                                 "\"url\":\"data:image/png;base64,PNG\"}},{\"type\":\"text\",\"text\":\"Is a \\\"red\\\" star here? a "
-                                 "\\\"red\\\" star!\"}]}],\"temperature\":0,\"max_tokens\":512}");
+    ck_assert_str_eq(request(1),
+                     "{\"model\":\"vlm\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                     "\"image_url\",\"image_url\":{"
+                     "\"url\":\"data:image/png;base64,PNG\"}},{\"type\":\"text\",\"text\":\"Is a "
+                     "\\\"red\\\" star here? a "
+                     "\\\"red\\\" star!\"}]}],\"temperature\":0,\"max_tokens\":512}");
 }
 END_TEST
 
@@ -259,7 +285,9 @@ START_TEST(a_judges_number_is_the_last_match)
         {"[]", -1},
     };
     struct err e = {0};
-    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.score_max=10") != NULL, "%s", e.text);
+    ck_assert_msg(
+        OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.score_max=10") != NULL,
+        "%s", e.text);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct backend_score score;
         const int rc = answer(&score, 1, cases[i].answer, &e);
@@ -267,7 +295,9 @@ START_TEST(a_judges_number_is_the_last_match)
         if (rc == 0)
             ck_assert_double_eq(score.value, cases[i].want);
     }
-    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.pattern=Final Score: ([1-5])") != NULL, "%s", e.text);
+    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm",
+                       "reward.pattern=Final Score: ([1-5])") != NULL,
+                  "%s", e.text);
     struct backend_score score;
     ck_assert_int_eq(answer(&score, 1, SAID("3 of 4. Final Score: 2 (of 5)"), &e), 0);
     ck_assert_double_eq(score.value, 2);
@@ -277,18 +307,32 @@ END_TEST
 
 START_TEST(a_judges_yes_is_its_probability)
 {
-#define TOP(list) "{\"choices\":[{\"logprobs\":{\"content\":[{\"token\":\"Yes\",\"top_logprobs\":[" list "]}]}}]}"
+#define TOP(list)                                                                                  \
+    "{\"choices\":[{\"logprobs\":{\"content\":[{\"token\":\"Yes\",\"top_logprobs\":[" list "]}]}}" \
+                                                                                           "]}"
 #define T(token, logprob) "{\"token\":\"" token "\",\"logprob\":" logprob "}"
     struct err e = {0};
     struct backend_score score;
-    ck_assert_msg(OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.judge=yes_no") != NULL, "%s", e.text);
-    ck_assert_ptr_nonnull(strstr(request(1), "\"max_tokens\":1,\"logprobs\":true,\"top_logprobs\":20}"));
+    ck_assert_msg(
+        OPEN(&e, "reward.backend=openai-chat", "reward.model=vlm", "reward.judge=yes_no") != NULL,
+        "%s", e.text);
+    ck_assert_ptr_nonnull(
+        strstr(request(1), "\"max_tokens\":1,\"logprobs\":true,\"top_logprobs\":20}"));
     /* .5 + .1 yes, .2 no, the rest is neither */
-    ck_assert_msg(answer(&score, 1, TOP(T("Yes", "-0.6931471805599453") "," T(" yes.", "-2.302585092994046") "," T(
-                                       "NO", "-1.6094379124341003") "," T("Yesterday", "-3") "," T("nothing", "-3")), &e) == 0, "%s", e.text);
+    ck_assert_msg(
+        answer(&score, 1,
+               TOP(T("Yes", "-0.6931471805599453") "," T(" yes.", "-2.302585092994046") "," T(
+                   "NO", "-1.6094379124341003") "," T("Yesterday", "-3") "," T("nothing", "-3")),
+               &e) == 0,
+        "%s", e.text);
     ck_assert_double_eq_tol(score.value, 0.75, 1e-12);
-    static const char *const bad[] = {TOP(T("maybe", "-0.1")), TOP(T("yes", "2")), TOP(T("yes", "null")), TOP("7"), TOP(""),
-                                      SAID("Yes"), "{\"choices\":[{\"logprobs\":null}]}"};
+    static const char *const bad[] = {TOP(T("maybe", "-0.1")),
+                                      TOP(T("yes", "2")),
+                                      TOP(T("yes", "null")),
+                                      TOP("7"),
+                                      TOP(""),
+                                      SAID("Yes"),
+                                      "{\"choices\":[{\"logprobs\":null}]}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_assert_msg(answer(&score, 1, bad[i], &e) == -1, "taken: %s", bad[i]);
 }
@@ -300,8 +344,10 @@ START_TEST(one_file_a_call)
     struct backend_score score;
     struct buf body;
     for (int multipart = 0; multipart < 2; multipart++) {
-        ck_assert_msg(OPEN(&e, multipart ? "reward.backend=multipart" : "reward.backend=raw", "reward.path=/predictions/m",
-                           "reward.image_input=data", "reward.score_max=10") != NULL, "%s", e.text);
+        ck_assert_msg(OPEN(&e, multipart ? "reward.backend=multipart" : "reward.backend=raw",
+                           "reward.path=/predictions/m", "reward.image_input=data",
+                           "reward.score_max=10") != NULL,
+                      "%s", e.text);
         ck_assert_uint_eq(form.items_max, 1);
         buf_init(&body, 1 << 20);
         struct form_request r = {.body = &body};
@@ -309,10 +355,12 @@ START_TEST(one_file_a_call)
         if (multipart) {
             ck_assert_str_eq(r.content_type, "multipart/form-data; boundary=id7");
             const char *text = buf_text(&body);
-            static const char begin[] = "--id7\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na \"red\" star\r\n"
-                                        "--id7\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{\"tag\":\"x\"}\r\n"
-                                        "--id7\r\nContent-Disposition: form-data; name=\"data\"; filename=\"image.png\"\r\n"
-                                        "Content-Type: image/png\r\n\r\n\x89PNG";
+            static const char begin[] =
+                "--id7\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na \"red\" star\r\n"
+                "--id7\r\nContent-Disposition: form-data; "
+                "name=\"metadata\"\r\n\r\n{\"tag\":\"x\"}\r\n"
+                "--id7\r\nContent-Disposition: form-data; name=\"data\"; filename=\"image.png\"\r\n"
+                "Content-Type: image/png\r\n\r\n\x89PNG";
             ck_assert_mem_eq(text, begin, sizeof begin - 1);
             ck_assert_mem_eq(text + body.bytes - 11, "\r\n--id7--\r\n", 11);
         } else {
@@ -324,7 +372,8 @@ START_TEST(one_file_a_call)
         ck_assert_msg(answer(&score, 1, "{\"score\":2.5}", &e) == 0, "%s", e.text);
         ck_assert_msg(answer(&score, 1, " 2.5\n", &e) == 0, "%s", e.text);
         ck_assert_double_eq(score.value, 2.5);
-        static const char *const bad[] = {"", "2.5 x", "nan", "inf", "1e999", "11", "{\"score\":\"2\"}", "{}", "[1,2]"};
+        static const char *const bad[] = {
+            "", "2.5 x", "nan", "inf", "1e999", "11", "{\"score\":\"2\"}", "{}", "[1,2]"};
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
             ck_assert_msg(answer(&score, 1, bad[i], &e) == -1, "taken: %s", bad[i]);
     }
@@ -337,8 +386,10 @@ START_TEST(settings_that_cannot_work_are_refused)
         const char *settings[4], *want;
     } cases[] = {
         {{"reward.backend=http"}, "reward.backend http is not known"},
-        {{"reward.backend=json:other"}, "known are unirl, flow-factory, openrlhf, hf-endpoint, bentoml"},
-        {{"reward.backend=pickle:other"}, "known are llava, deqa, geneval, unifiedreward, verl-omni"},
+        {{"reward.backend=json:other"},
+         "known are unirl, flow-factory, openrlhf, hf-endpoint, bentoml"},
+        {{"reward.backend=pickle:other"},
+         "known are llava, deqa, geneval, unifiedreward, verl-omni"},
         {{"reward.backend=json"}, "needs reward.template"},
         {{"reward.backend=json", "reward.template={"}, "reward.template"},
         {{"reward.backend=json", "reward.template=/nowhere/x.json"}, "/nowhere/x.json"},
@@ -352,12 +403,14 @@ START_TEST(settings_that_cannot_work_are_refused)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
         ck_assert_msg(open_form(&e, cases[i].settings) == NULL, "case %zu is taken", i);
-        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "case %zu: got '%s' want '%s'", i, e.text, cases[i].want);
+        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "case %zu: got '%s' want '%s'", i,
+                      e.text, cases[i].want);
     }
 }
 END_TEST
 
 SUITE("scorer/form", 20, presets_ask_as_their_services_expect,
-      pickles_hold_what_their_servers_expect, a_pickled_answer_is_scores_or_a_refusal, a_template_of_ones_own_and_a_pointer,
-      wrong_answers_are_refused_whole, a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
+      pickles_hold_what_their_servers_expect, a_pickled_answer_is_scores_or_a_refusal,
+      a_template_of_ones_own_and_a_pointer, wrong_answers_are_refused_whole,
+      a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
       a_judges_yes_is_its_probability, one_file_a_call, settings_that_cannot_work_are_refused)

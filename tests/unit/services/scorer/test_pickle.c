@@ -1,4 +1,5 @@
-/* Pickles as Python and numpy write them (tests/fuzz/corpus/pickle, made by tests/fuzz/pickles.py). */
+/* Pickles as Python and numpy write them (tests/fuzz/corpus/pickle, made by tests/fuzz/pickles.py).
+ */
 #include "scorer/pickle.h"
 
 #include "base/file.h"
@@ -26,7 +27,8 @@ START_TEST(every_protocol_gives_the_same_data)
     static const struct {
         const char *name, *want;
     } cases[] = {
-        {"plain", "{\"scores\":[0.5,0.25,-1],\"ok\":true,\"none\":null,\"text\":\"gr\xc3\xbcn\",\"big\":1099511627776,\"neg\":-3}"},
+        {"plain", "{\"scores\":[0.5,0.25,-1],\"ok\":true,\"none\":null,\"text\":\"gr\xc3\xbcn\","
+                  "\"big\":1099511627776,\"neg\":-3}"},
         {"numpy_scalars", "{\"outputs\":[0.5,0.25,-1.0,7,200,true]}"},
         {"numpy_array", "{\"scores\":[0.5,0.25,-1.0],\"grid\":[[0,1,2],[3,4,5]]}"},
         {"numpy_big_endian", "{\"scores\":[1.5,-2.0]}"},
@@ -43,7 +45,8 @@ START_TEST(every_protocol_gives_the_same_data)
             snprintf(name, sizeof name, "%s_%d", cases[i].name, protocol);
             ck_assert_msg(read_file(&doc, name, &e) == 0, "%s: %s", name, e.text);
             char *text = json_print(doc, JSON_LINE, NULL);
-            ck_assert_msg(strcmp(text, cases[i].want) == 0, "%s: got %s want %s", name, text, cases[i].want);
+            ck_assert_msg(strcmp(text, cases[i].want) == 0, "%s: got %s want %s", name, text,
+                          cases[i].want);
             mem_free(text);
             json_free(doc);
         }
@@ -55,10 +58,14 @@ START_TEST(what_is_not_data_is_refused_by_name)
     static const struct {
         const char *name, *want;
     } cases[] = {
-        {"bad_runs", "global posix.system is not data"}, {"bad_cycle", "nested too deeply"},
-        {"bad_bomb", ""},                                {"bad_deep", "nested too deeply"},
-        {"bad_set", "opcode 0x8f is not data"},          {"bad_complex", "global builtins.complex is not data"},
-        {"bad_strings", "an array that holds no numbers"}, {"bad_huge", "an int of more than 64 bits"},
+        {"bad_runs", "global posix.system is not data"},
+        {"bad_cycle", "nested too deeply"},
+        {"bad_bomb", ""},
+        {"bad_deep", "nested too deeply"},
+        {"bad_set", "opcode 0x8f is not data"},
+        {"bad_complex", "global builtins.complex is not data"},
+        {"bad_strings", "an array that holds no numbers"},
+        {"bad_huge", "an int of more than 64 bits"},
         {"bad_type", "global builtins.int is not data"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -66,7 +73,8 @@ START_TEST(what_is_not_data_is_refused_by_name)
         struct err e = {0};
         ck_assert_msg(read_file(&doc, cases[i].name, &e) == -1, "%s is taken", cases[i].name);
         ck_assert_ptr_null(doc);
-        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "%s: got '%s' want '%s'", cases[i].name, e.text, cases[i].want);
+        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "%s: got '%s' want '%s'",
+                      cases[i].name, e.text, cases[i].want);
     }
 }
 END_TEST
@@ -84,7 +92,8 @@ START_TEST(every_cut_is_refused)
             struct json *doc;
             char *part = mem_new(cut + 1, 1); /* of its own, so that a read beyond it is seen */
             memcpy(part, bytes, cut);
-            ck_assert_msg(pickle_read(&doc, part, cut, &e) == -1, "%s cut to %zu bytes is taken", names[i], cut);
+            ck_assert_msg(pickle_read(&doc, part, cut, &e) == -1, "%s cut to %zu bytes is taken",
+                          names[i], cut);
             mem_free(part);
         }
         mem_free(bytes);
@@ -94,7 +103,8 @@ END_TEST
 
 START_TEST(what_is_written_is_read_back)
 {
-    static const char text[] = "{\"a\":[1,-2,3.5,true,null,\"x\"],\"b\":{\"c\":\"gr\xc3\xbcn\"},\"big\":-4611686018427387904}";
+    static const char text[] = "{\"a\":[1,-2,3.5,true,null,\"x\"],\"b\":{\"c\":\"gr\xc3\xbcn\"},"
+                               "\"big\":-4611686018427387904}";
     struct buf b;
     struct json *doc = NULL, *back = NULL;
     struct err e = {0};
@@ -121,5 +131,5 @@ START_TEST(what_is_written_is_read_back)
 }
 END_TEST
 
-SUITE("scorer/pickle", 60, every_protocol_gives_the_same_data, what_is_not_data_is_refused_by_name, every_cut_is_refused,
-      what_is_written_is_read_back)
+SUITE("scorer/pickle", 60, every_protocol_gives_the_same_data, what_is_not_data_is_refused_by_name,
+      every_cut_is_refused, what_is_written_is_read_back)
