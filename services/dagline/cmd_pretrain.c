@@ -6,6 +6,7 @@
 #define PRETRAIN_PARAMS(P, S)                                                                      \
     P(S, text, work, "build/pretrain", "", "", "", "folder of the run: state, log, sample grids")  \
     P(S, text, out, "build/pretrain/shapes", "", "", "", "folder of the finished model")           \
+    P(S, text, start, "", "", "", "", "a model of the same form to go on from (take another seed); empty: from scratch") \
     P(S, integer, seed, "1", "0", "", "", "pictures, captions, noise, first weights")              \
     P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                   \
     P(S, integer, vae_steps, "10000", "0", "", "steps", "of the autoencoder")                      \
@@ -32,6 +33,7 @@ static int work(const void *params, const char *const *arguments, size_t count, 
     const struct pretrain_options options = {
         .work = o->work,
         .out = o->out,
+        .start = o->start,
         .seed = (uint64_t)o->seed,
         .threads = (int)o->threads,
         .vae_steps = (uint64_t)o->vae_steps,

@@ -542,9 +542,13 @@ static int open_all(struct pretraining *t, struct err *e)
     if (file_make_folders(o->work, e) < 0 || file_join(t->model_folder, o->work, "model", e) < 0 ||
         pool_new(&t->pool, threads, e) < 0 || shapes_model_write(t->model_folder, 1.0, e) < 0)
         return -1;
-    const struct model_options mo = {.parts = MODEL_HAS_ALL, .fresh = true, .seed = o->seed};
-    if (model_open(&t->model, t->model_folder, mo, e) < 0 || schedule_init(&t->schedule, &t->model->schedule, e) < 0)
+    const bool fresh = o->start[0] == 0;
+    const struct model_options mo = {.parts = MODEL_HAS_ALL, .fresh = fresh, .seed = o->seed};
+    if (model_open(&t->model, fresh ? t->model_folder : o->start, mo, e) < 0 ||
+        schedule_init(&t->schedule, &t->model->schedule, e) < 0)
         return -1;
+    if (t->model->schedule.prediction_type != PREDICTION_V)
+        return err_set(e, ERR_INVALID, "%s does not predict v, which is what is trained here: begin without --start", o->start);
     struct model *m = t->model;
     for (int i = 0; i < MODEL_PARTS; i++)
         params_set_trainable(m->params[i], "", "", true);
@@ -632,7 +636,8 @@ int pretrain(const struct pretrain_options *o, struct err *e)
         state_load(&t, &vae, e) < 0 || train_pictures(&t, &vae, vae_part, e) < 0)
         goto out;
     finish(&vae);
-    if (measure_scale(&t, e) < 0)
+    /* latents that a UNet was trained on keep their scale */
+    if ((o->start[0] == 0 || o->vae_steps > 0) && measure_scale(&t, e) < 0)
         goto out;
     params_set_trainable(t.model->params[MODEL_VAE], "decoder.", "", true);
     if (optim_open(&decoder.optim[0], t.model->params[MODEL_VAE], t.pool, true, e) < 0 || state_load(&t, &decoder, e) < 0 ||

@@ -14,6 +14,7 @@
 struct pretrain_options {
     const char *work; /* folder of the run */
     const char *out;  /* folder of the finished model, float16 */
+    const char *start; /* folder of a model whose weights it begins with; "": drawn at random */
     uint64_t seed;
     int threads;
     uint64_t vae_steps, decoder_steps, unet_steps;
