@@ -6,6 +6,7 @@
 #include "base/log_settings.h"
 #include "base/mem.h"
 #include "dagline/local_run.h"
+#include "dagline/process.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -29,24 +30,13 @@
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
 CONFIG_TABLE_OPTIONS(local_table, "local", "a run on this machine", local_params, LOCAL_PARAMS);
 
-/* The folder of this binary, which holds the others too. */
-static int own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)
-{
-    const ssize_t n = readlink("/proc/self/exe", folder, FILE_PATH_BYTES_MAX - 1);
-    if (n < 0)
-        return err_sys(e, errno, "readlink /proc/self/exe");
-    folder[n] = 0;
-    *strrchr(folder, '/') = 0;
-    return 0;
-}
-
 /* The embedded model: in the working directory (a checkout) or where `make install` puts it. */
 static int own_model(char folder[FILE_PATH_BYTES_MAX], struct err *e)
 {
     char binaries[FILE_PATH_BYTES_MAX];
     static const char *const places[] = {"../../../models/shapes",
                                          "../share/dagline/models/shapes"};
-    if (own_folder(binaries, e) < 0)
+    if (process_own_folder(binaries, e) < 0)
         return -1;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         char path[2 * FILE_PATH_BYTES_MAX];
@@ -104,7 +94,7 @@ static int run_with(const struct local_params *p, struct config *c, const char *
         return -1;
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
     config_print_given(c, &settings);
-    int rc = run_dir(dir, p->dir, e) < 0 || own_folder(binaries, e) < 0 ? -1 : 0;
+    int rc = run_dir(dir, p->dir, e) < 0 || process_own_folder(binaries, e) < 0 ? -1 : 0;
     if (rc == 0) {
         const struct local_run_options o = {
             .dir = dir,

@@ -5,6 +5,7 @@
 #include "dagline/cmd_keys.h"
 #include "dagline/cmd_parity.h"
 #include "dagline/cmd_pretrain.h"
+#include "dagline/cmd_reward.h"
 #include "dagline/cmd_run.h"
 #include "dagline/cmd_status.h"
 #include "dagline/cmd_tokenize.h"
@@ -29,6 +30,7 @@ static const struct verb verbs[] = {
     {"keys", cmd_keys, "make the key pairs and the allow-list of a deployment"},
     {"parity", cmd_parity, "hold the engine against a folder of reference values"},
     {"pretrain", cmd_pretrain, "train the embedded model from scratch"},
+    {"reward", cmd_reward, "try a reward service: what it speaks, what it says about pictures"},
     {"run", cmd_run, "a whole run on this machine"},
     {"status", cmd_status, "policy, checkpoint and services of a run, by digest"},
     {"tokenize", cmd_tokenize, "token ids of lines of text"},

@@ -119,3 +119,13 @@ void process_wait_gone(struct process *p, int timeout_ms)
         reaped(p, 0);
     }
 }
+
+int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)
+{
+    const ssize_t n = readlink("/proc/self/exe", folder, FILE_PATH_BYTES_MAX - 1);
+    if (n < 0)
+        return err_sys(e, errno, "readlink /proc/self/exe");
+    folder[n] = 0;
+    *strrchr(folder, '/') = 0;
+    return 0;
+}

@@ -7,6 +7,7 @@
 #define DAGLINE_DAGLINE_PROCESS_H
 
 #include "base/err.h"
+#include "base/file.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,5 +42,8 @@ bool process_watch(struct process *p, int64_t now_ms);
 void process_end(struct process *p);
 /* Waits up to timeout_ms for it to be gone, then kills it. */
 void process_wait_gone(struct process *p, int timeout_ms);
+
+/* The folder of the running binary, which holds the others too. */
+int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e) MUST_USE;
 
 #endif

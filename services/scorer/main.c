@@ -1,6 +1,9 @@
 /* dagline-scorer: the reward-scorer adapter. */
 #include "run/service.h"
 #include "scorer/scorer.h"
+#include "scorer/trial.h"
+
+#include <string.h>
 
 static int serve(void *arg, const char *yaml, struct err *e)
 {
@@ -16,6 +19,10 @@ static int serve(void *arg, const char *yaml, struct err *e)
 int main(int argc, char **argv)
 {
     static struct scorer_settings o;
+    if (argc > 1 && strcmp(argv[1], "score") == 0)
+        return trial_score(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "check") == 0)
+        return trial_check(argc - 1, argv + 1);
     const struct service service = {.binary = "dagline-scorer",
                                     .name = "scorer",
                                     .about = "gets the rewards of trajectories and stores both in the replay",

@@ -8,6 +8,7 @@
 #include "support/suite.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SERVER "tests/support/reward_server.py"
@@ -133,4 +134,54 @@ START_TEST(a_failure_in_each_forms_words_is_no_score)
 }
 END_TEST
 
-SUITE("system/forms", 120, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score)
+/* What the tool says, in full. */
+static char *reward_tool(const char *const *arguments, int want_status)
+{
+    static char log[PROC_PATH_BYTES + 8];
+    char folder[PROC_PATH_BYTES], binary[PROC_PATH_BYTES];
+    const char *argv[16] = {binary, "reward"};
+    struct proc tool;
+    size_t n = 2;
+    proc_folder(folder);
+    proc_binary(binary, "dagline");
+    snprintf(log, sizeof log, "%s/out", folder);
+    while (*arguments != NULL)
+        argv[n++] = *arguments++;
+    proc_start(&tool, argv, log);
+    const int status = proc_wait(&tool, ANSWER_MS);
+    char *text = proc_read(log);
+    ck_assert_msg(status == want_status, "status %d: %s", status, text);
+    proc_folder_remove(folder);
+    return text;
+}
+
+START_TEST(the_tool_finds_the_form_and_the_settings)
+{
+    char url[64], address[64];
+    start_server();
+    snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
+    char *said = reward_tool((const char *const[]){"check", address, NULL}, 0);
+    ck_assert_ptr_nonnull(strstr(said, " answers as json:flow-factory\n"));
+    ck_assert_ptr_nonnull(
+        strstr(said, "reward:\n  backend: json:flow-factory\n  url: http://127.0.0.1:"));
+    free(said);
+    snprintf(url, sizeof url, "reward.url=%s", address);
+    static const char *const forms_too[] = {"reward.backend=pickle:verl-omni",
+                                            "reward.backend=json:unirl"};
+    for (int i = 0; i < 2; i++) {
+        said = reward_tool((const char *const[]){"score", "--set", url, "--set", forms_too[i],
+                                                 "--prompt", "a red circle", "docs/progress.png",
+                                                 NULL},
+                           0);
+        ck_assert_str_eq(said, "0.12\tdocs/progress.png\n");
+        free(said);
+    }
+    proc_kill(&server);
+    said = reward_tool((const char *const[]){"check", address, NULL}, 1);
+    ck_assert_ptr_nonnull(strstr(said, "in none of the forms"));
+    free(said);
+}
+END_TEST
+
+SUITE("system/forms", 120, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
+      the_tool_finds_the_form_and_the_settings)

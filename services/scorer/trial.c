@@ -1,0 +1,323 @@
+#include "scorer/trial.h"
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/png.h"
+#include "scorer/backend.h"
+#include "shapes/scene.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define READY_MS 3000 /* for a service that says what it takes */
+#define CHECK_TIMEOUT_MS 20000
+#define CHECK_BATCH_MAX 64
+#define SAMPLES 2
+
+#define TRIAL_PARAMS(P, S)                                                                         \
+    P(S, text, prompt, "", "", "", "", "what the pictures are to show")                            \
+    P(S, text, metadata, "", "", "", "", "a JSON object that goes with the prompt")
+CONFIG_STRUCT(trial_params, TRIAL_PARAMS);
+CONFIG_TABLE_OPTIONS(trial_table, "trial", "what is scored", trial_params, TRIAL_PARAMS);
+
+/* One reward, open, with its own loop. */
+struct trial {
+    struct loop *loop;
+    struct backend backend;
+    bool open, done;
+    enum backend_failure failure;
+    char reason[BACKEND_REASON_BYTES_MAX];
+    struct backend_score *scores; /* of the batch under way */
+};
+
+static void on_done(void *arg, const struct backend_result *r)
+{
+    struct trial *t = arg;
+    t->done = true;
+    t->failure = r->failure;
+    memcpy(t->reason, r->reason, sizeof t->reason);
+    if (r->failure == BACKEND_OK)
+        memcpy(t->scores, r->scores, r->count * sizeof *t->scores);
+}
+
+static void quiet(const char *line, void *arg)
+{
+    (void)line;
+    (void)arg;
+}
+
+static void trial_close(struct trial *t)
+{
+    if (t->open)
+        t->backend.close(t->backend.self);
+    loop_close(t->loop);
+    *t = (struct trial){0};
+}
+
+/* Until the service is known, or `patience_ms` are over. */
+static int trial_open(struct trial *t, const struct reward_params *p, int64_t patience_ms,
+                      struct err *e)
+{
+    *t = (struct trial){0};
+    if (loop_open(&t->loop, e) < 0)
+        return -1;
+    const int rc = strncmp(p->backend, "builtin:", 8) == 0
+                       ? backend_open_builtin(&t->backend, p, on_done, t, e)
+                       : backend_open_http(&t->backend, p, t->loop, on_done, t, e);
+    t->open = rc == 0;
+    const int64_t end = clock_mono_ms(NULL) + patience_ms;
+    while (t->open && !t->backend.ready(t->backend.self)) {
+        if (loop_poll(t->loop, 20, e) < 0)
+            return -1;
+        if (loop_stopped(t->loop))
+            return err_set(e, ERR_CLOSED, "interrupted");
+        if (clock_mono_ms(NULL) > end)
+            return err_set(e, ERR_UNAVAILABLE, "%s does not say what it takes", p->url);
+    }
+    return rc;
+}
+
+/* Scores n items, at most backend.items_max, in one call; *seconds it took. */
+static int trial_call(struct trial *t, struct backend_score *scores,
+                      const struct backend_item *items, size_t n, double *seconds, struct err *e)
+{
+    const double from = clock_mono_s(NULL);
+    t->done = false;
+    t->scores = scores;
+    if (t->backend.submit(t->backend.self, 1, items, n, e) < 0)
+        return -1;
+    while (!t->done) {
+        if (loop_poll(t->loop, 100, e) < 0)
+            return -1;
+        if (loop_stopped(t->loop))
+            return err_set(e, ERR_CLOSED, "interrupted");
+    }
+    *seconds = clock_mono_s(NULL) - from;
+    return t->failure == BACKEND_OK ? 0
+                                    : err_set(e, ERR_UNAVAILABLE, "%s: %s",
+                                              backend_failure_name(t->failure), t->reason);
+}
+
+/* ---- score ---- */
+
+static int read_picture(struct image *image, const char *path, struct err *e)
+{
+    char *bytes;
+    size_t n;
+    if (file_read_all(path, PNG_FILE_BYTES_MAX, &bytes, &n, e) < 0)
+        return -1;
+    const int rc = png_decode(image, (const uint8_t *)bytes, n, e);
+    mem_free(bytes);
+    return rc < 0 ? err_wrap(e, "%s", path) : 0;
+}
+
+static int score_one(struct trial *t, const struct trial_params *o, const char *path, struct err *e)
+{
+    struct image image;
+    struct backend_score score;
+    double seconds;
+    if (read_picture(&image, path, e) < 0)
+        return -1;
+    const struct backend_item item = {.rgb = image.rgb,
+                                      .height = (uint32_t)image.height,
+                                      .width = (uint32_t)image.width,
+                                      .prompt = o->prompt,
+                                      .metadata = o->metadata};
+    const int rc = trial_call(t, &score, &item, 1, &seconds, e);
+    image_done(&image);
+    if (rc < 0)
+        return err_wrap(e, "%s", path);
+    printf("%.6g\t%s", score.value, path);
+    for (uint32_t i = 0; i < score.component_count; i++)
+        printf("\t%s=%.6g", score.components[i].name, score.components[i].value);
+    printf("\n");
+    return 0;
+}
+
+static int report(const char *name, struct config *c, int rc, const struct err *e)
+{
+    if (rc < 0) {
+        fflush(stdout);
+        fprintf(stderr, "%s: %s\n", name, e->text);
+    }
+    config_free(c);
+    return rc == 0 ? 0 : e->code == ERR_USAGE ? 2 : 1;
+}
+
+int trial_score(int argc, char **argv)
+{
+    static struct trial_params o;
+    static struct reward_params reward;
+    const struct config_binding bindings[] = {{&trial_table, &o}, {&reward_table, &reward}};
+    const struct config_app app = {
+        .name = "dagline reward score",
+        .about = "pictures through the reward of these settings: score, tab, file",
+        .arguments = "PICTURE.png...",
+        .foreign = config_sections};
+    struct config *c = config_new(&app, bindings, 2);
+    const char *const *paths;
+    struct err e = {0};
+    struct trial t;
+    const int status = config_main(c, argc, argv);
+    if (status >= 0) {
+        config_free(c);
+        return status;
+    }
+    const size_t n = config_arguments(c, &paths);
+    if (n == 0)
+        return report(app.name, c, err_set(&e, ERR_USAGE, "name at least one PNG file"), &e);
+    log_sink(quiet, NULL);
+    int rc = trial_open(&t, &reward, reward.timeout_ms, &e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = score_one(&t, &o, paths[i], &e);
+    trial_close(&t);
+    return report(app.name, c, rc, &e);
+}
+
+/* ---- check ---- */
+
+/* Tried in this order: those that say who they are, then those whose answers are the least likely
+ * to be taken for another's. */
+static const char *const forms[] = {
+    "oip-v2",        "json:flow-factory",    "json:unirl",     "json:openrlhf",
+    "json:bentoml",  "pickle:verl-omni",     "pickle:geneval", "pickle:deqa",
+    "pickle:llava",  "pickle:unifiedreward", "openai-chat",    "multipart",
+    "raw",
+};
+
+/* Pictures of the embedded world with their captions. */
+struct samples {
+    uint8_t *rgb; /* [CHECK_BATCH_MAX] */
+    char caption[CHECK_BATCH_MAX][CAPTION_BYTES_MAX];
+    struct backend_item item[CHECK_BATCH_MAX];
+};
+
+static void samples_make(struct samples *s)
+{
+    s->rgb = mem_new(CHECK_BATCH_MAX, WORLD_RGB_BYTES);
+    for (size_t i = 0; i < CHECK_BATCH_MAX; i++) {
+        struct scene scene;
+        struct caption_spec spec;
+        scene_pair(&scene, &spec, 1, i);
+        caption_write(s->caption[i], &spec);
+        world_render(s->rgb + i * WORLD_RGB_BYTES, &scene);
+        s->item[i] = (struct backend_item){.rgb = s->rgb + i * WORLD_RGB_BYTES,
+                                           .height = WORLD_SIDE,
+                                           .width = WORLD_SIDE,
+                                           .prompt = s->caption[i],
+                                           .metadata = ""};
+    }
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Whether the service answers in this form; its first scores. */
+static int try_form(struct trial *t, const struct reward_params *p, const struct samples *s,
+                    struct err *e)
+{
+    struct backend_score scores[SAMPLES];
+    double seconds;
+    if (trial_open(t, p, READY_MS, e) < 0)
+        return -1;
+    const size_t n = least(SAMPLES, t->backend.items_max);
+    if (trial_call(t, scores, s->item, n, &seconds, e) < 0)
+        return -1;
+    printf("%s answers as %s\n", p->url, p->backend);
+    for (size_t i = 0; i < n; i++)
+        printf("  %-10.6g %s\n", scores[i].value, s->item[i].prompt);
+    return 0;
+}
+
+/* Latency of growing batches; the largest one that was answered. */
+static size_t measure(struct trial *t, const struct samples *s, struct err *e)
+{
+    struct backend_score scores[CHECK_BATCH_MAX];
+    size_t best = 1;
+    double rate = 0.0;
+    const size_t most = least(CHECK_BATCH_MAX, t->backend.items_max);
+    for (size_t n = 1; n <= most; n *= 2) {
+        double seconds;
+        if (trial_call(t, scores, s->item, n, &seconds, e) < 0) {
+            printf("  %3zu pictures: %s\n", n, e->text);
+            break;
+        }
+        printf("  %3zu picture%s %8.1f ms %9.1f pictures/s\n", n, n == 1 ? ": " : "s:",
+               1000.0 * seconds, (double)n / seconds);
+        if ((double)n / seconds > rate) {
+            rate = (double)n / seconds;
+            best = n;
+        }
+    }
+    return best;
+}
+
+static int check(struct reward_params *p, bool form_given, struct err *e)
+{
+    struct samples s;
+    struct trial t;
+    struct err why;
+    bool away = false; /* nobody listens: no other form will find anybody */
+    samples_make(&s);
+    p->retries = 0;
+    p->timeout_ms = least((size_t)p->timeout_ms, CHECK_TIMEOUT_MS);
+    p->deadline_ms = p->timeout_ms;
+    int rc = -1;
+    for (size_t i = 0; rc < 0 && !away && i < sizeof forms / sizeof *forms; i++) {
+        if (!form_given)
+            snprintf(p->backend, sizeof p->backend, "%s", forms[i]);
+        rc = try_form(&t, p, &s, &why);
+        if (rc < 0) {
+            printf("not %s: %s\n", p->backend, why.text);
+            away = t.done && t.failure == BACKEND_TRANSPORT;
+            trial_close(&t);
+        }
+        if (form_given || why.code == ERR_CLOSED)
+            break;
+    }
+    if (rc == 0) {
+        const size_t batch = measure(&t, &s, &why);
+        printf("\nreward:\n  backend: %s\n  url: %s\n  model: %s\n  batch: %zu\n", p->backend,
+               p->url, p->model, batch);
+        trial_close(&t);
+    } else {
+        err_set(e, ERR_UNAVAILABLE,
+                "%s answers in none of the forms that were tried (give reward.model, reward.path or "
+                "reward.backend where you know them)",
+                p->url);
+    }
+    mem_free(s.rgb);
+    return rc;
+}
+
+int trial_check(int argc, char **argv)
+{
+    static struct reward_params reward;
+    const struct config_binding bindings[] = {{&reward_table, &reward}};
+    const struct config_app app = {
+        .name = "dagline reward check",
+        .about = "which form a reward service speaks, how fast it is, and the settings for it",
+        .arguments = "URL",
+        .foreign = config_sections};
+    struct config *c = config_new(&app, bindings, 1);
+    const char *const *url;
+    struct err e = {0};
+    const int status = config_main(c, argc, argv);
+    if (status >= 0) {
+        config_free(c);
+        return status;
+    }
+    int rc = -1;
+    if (config_arguments(c, &url) != 1)
+        err_set(&e, ERR_USAGE, "usage: dagline reward check URL [--set reward.model=NAME ...]");
+    else if (config_put(c, "reward.url", url[0], "command line", &e) == 0) {
+        log_sink(quiet, NULL);
+        rc = check(&reward, strcmp(config_origin(c, "reward.backend"), "default") != 0, &e);
+    }
+    return report(app.name, c, rc, &e);
+}
