@@ -157,7 +157,7 @@ static char *reward_tool(const char *const *arguments, int want_status)
 
 START_TEST(the_tool_finds_the_form_and_the_settings)
 {
-    char url[64], address[64];
+    char url[96], address[64];
     start_server();
     snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
     char *said = reward_tool((const char *const[]){"check", address, NULL}, 0);
