@@ -20,7 +20,7 @@
 
 extern char **environ;
 
-const char *const config_sections[] = {"run",     "model",   "sampler", "scorer", "reward",   "trainer", "store", "net",
+const char *const config_sections[] = {"run",     "model",   "sampler", "scorer", "reward", "rewards", "trainer", "store", "net",
                                        "replay",  "wire",    "judge",   "log",    "metrics",  "prompts", "eval",
                                        "pretrain", "local", NULL};
 

@@ -25,6 +25,7 @@ struct backend_item {
     const uint8_t *rgb; /* [height,width,3] */
     uint32_t height, width;
     const char *prompt, *metadata; /* UTF-8; metadata is a JSON object or "" */
+    const char *tag;               /* of the prompt, or "" */
 };
 
 struct backend_score {
@@ -83,6 +84,11 @@ typedef void backend_done(void *arg, const struct backend_result *result);
 /* `done` is called for each completion, from the loop or from within submit. */
 int backend_open_builtin(struct backend *out, const struct reward_params *p, backend_done *done,
                          void *arg, struct err *e) MUST_USE;
+enum backend_combination { COMBINE_SUM, COMBINE_PRODUCT, COMBINE_MIN }; /* scorer.combine */
+/* The section `rewards`: struct reward_params items, borrowed. */
+int backend_open_combined(struct backend *out, const struct config_copies *rewards,
+                          enum backend_combination how, struct loop *loop, backend_done *done,
+                          void *arg, struct err *e) MUST_USE;
 int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
                       backend_done *done, void *arg, struct err *e) MUST_USE;
 

@@ -19,6 +19,7 @@ static int serve(void *arg, const char *yaml, struct err *e)
 int main(int argc, char **argv)
 {
     static struct scorer_settings o;
+    o.rewards.items = o.rewards_items;
     if (argc > 1 && strcmp(argv[1], "score") == 0)
         return trial_score(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "check") == 0)
@@ -29,6 +30,7 @@ int main(int argc, char **argv)
                                     .listen = o.scorer.listen,
                                     .sections = {{&scorer_table, &o.scorer},
                                                  {&reward_table, &o.reward},
+                                                 {&rewards_table, &o.rewards},
                                                  {&replay_table, &o.replay},
                                                  {&net_table, &o.net}},
                                     .serve = serve,

@@ -9,6 +9,9 @@
     P(S, text, listen, "127.0.0.1:7713", "", "255", "", "/healthz and /metrics; empty: none")      \
     P(S, integer, peers, "32", "1", "1024", "",                                                    \
       "samplers expected, for the memory bound printed at start")                                  \
+    P(S, choice, combine, "sum", "sum|product|min", "", "",                                        \
+      "what several rewards (rewards.NAME.*) become: sum of weight x reward, product, or the "     \
+      "least weight x reward")                                                                     \
     P(S, size, budget, "256MiB", "1MiB", "1TiB", "",                                               \
       "trajectories in hand and granted, together: the scorer's memory")                           \
     P(S, integer, window, "64", "1", "4096", "items", "granted to one sampler at a time")          \
@@ -62,12 +65,19 @@
     P(S, real, offset, "0", "", "", "", "reward = offset + scale * score")                         \
     P(S, real, score_min, "-1e30", "", "", "", "a lower score is a wrong answer")                  \
     P(S, real, score_max, "1e30", "", "", "", "a higher score is a wrong answer")                  \
+    P(S, real, weight, "1", "", "", "", "of rewards.NAME in the combination; 0: kept beside it")   \
+    P(S, real, gate, "-1e30", "", "", "",                                                          \
+      "of rewards.NAME: below it the combination is `gated` at most")                              \
+    P(S, real, gated, "0", "", "", "", "of rewards.NAME: see gate")                                \
+    P(S, text, tags, "", "", "400", "",                                                            \
+      "of rewards.NAME: for prompts of these tags alone; empty: all")                              \
     P(S, secret, bearer, "", "", "1000", "", "file of the token for Authorization: Bearer")        \
     P(S, text, ca_file, "", "", "1000", "", "CA certificates for https; empty: the system's")
 
 CONFIG_STRUCT(scorer_params, SCORER_PARAMS);
 CONFIG_STRUCT(reward_params, REWARD_PARAMS);
 extern const struct config_table scorer_table;
-extern const struct config_table reward_table;
+extern const struct config_table reward_table;  /* `reward`: one alone */
+extern const struct config_table rewards_table; /* `rewards.NAME`: several, in the place of that */
 
 #endif

@@ -26,12 +26,15 @@
 #define START_TIMEOUT_MS 500 /* of one try while waiting for store and Redis */
 #define RETRY_MS 200         /* between tries of what is away */
 #define REPORT_EVERY_MS 2000
+#define ROUNDS_MAX 64 /* batches made in one turn of the loop */
 #define TICK_MS 500
 #define THUMBNAIL_SIDE 64
 #define SILENT_MS 1500 /* a sampler says hello every second */
 
 struct scorer {
     const struct scorer_settings *o;
+    size_t batch_max; /* pictures of one call */
+    int64_t linger_ms;
     char sender[MESSAGE_SENDER_BYTES];
     struct loop *loop;
     struct page *page;
@@ -327,9 +330,8 @@ static void on_scores(void *arg, const struct backend_result *r)
 static int submit_batches(struct scorer *s, struct err *e)
 {
     struct backend_item items[BACKEND_BATCH_MAX];
-    const size_t wanted = (size_t)s->o->reward.batch;
-    const size_t max = wanted < s->backend.items_max ? wanted : s->backend.items_max;
-    for (int64_t round = 0; round < s->o->reward.concurrency && s->backend.room(s->backend.self) > 0; round++) {
+    const size_t max = s->batch_max;
+    for (int round = 0; round < ROUNDS_MAX && s->backend.room(s->backend.self) > 0; round++) {
         const size_t waiting = work_waiting(s->work);
         const int64_t now_ms = clock_mono_ms(NULL);
         if (waiting == 0) {
@@ -338,7 +340,7 @@ static int submit_batches(struct scorer *s, struct err *e)
         }
         if (s->batch_since_ms == 0)
             s->batch_since_ms = now_ms;
-        if (waiting < max && now_ms - s->batch_since_ms < s->o->reward.linger_ms)
+        if (waiting < max && now_ms - s->batch_since_ms < s->linger_ms)
             return 0;
         s->batch_since_ms = 0;
         uint64_t batch;
@@ -631,9 +633,33 @@ static int wait_for_replay(struct scorer *s, struct err *e)
 static int open_backend(struct scorer *s, struct err *e)
 {
     const struct reward_params *p = &s->o->reward;
+    const struct config_copies *several = &s->o->rewards;
+    /* of several rewards the smallest batch and the longest linger */
+    s->batch_max = several->count > 0 ? BACKEND_BATCH_MAX : (size_t)p->batch;
+    s->linger_ms = several->count > 0 ? 0 : p->linger_ms;
+    for (size_t i = 0; i < several->count; i++) {
+        const struct reward_params *one = &s->o->rewards_items[i];
+        if ((size_t)one->batch < s->batch_max)
+            s->batch_max = (size_t)one->batch;
+        if (one->linger_ms > s->linger_ms)
+            s->linger_ms = one->linger_ms;
+    }
+    if (several->count > 0)
+        return backend_open_combined(&s->backend, &s->o->rewards,
+                                     (enum backend_combination)s->o->scorer.combine, s->loop,
+                                     on_scores, s, e);
     if (strncmp(p->backend, "builtin:", 8) == 0)
         return backend_open_builtin(&s->backend, p, on_scores, s, e);
     return backend_open_http(&s->backend, p, s->loop, on_scores, s, e);
+}
+
+static int open_rewards(struct scorer *s, struct err *e)
+{
+    if (open_backend(s, e) < 0)
+        return -1;
+    if (s->backend.items_max < s->batch_max)
+        s->batch_max = s->backend.items_max;
+    return 0;
 }
 
 static void tell_bounds(struct scorer *s)
@@ -668,7 +694,9 @@ static int open_all(struct scorer *s, struct err *e)
     if (page_open(&s->page, o->scorer.listen, e) < 0 || wire_net_open(&s->net, &net, e) < 0)
         return -1;
     s->series = page_series(s->page);
-    s->work = work_new(o->reward.scale, o->reward.offset);
+    /* several rewards have been scaled where they were combined */
+    s->work =
+        o->rewards.count > 0 ? work_new(1.0, 0.0) : work_new(o->reward.scale, o->reward.offset);
     s->credit = mem_new(1, sizeof *s->credit);
     credit_init(s->credit, first_session(), (uint64_t)o->scorer.budget_bytes,
                 (uint64_t)o->scorer.window);
@@ -682,7 +710,7 @@ static int open_all(struct scorer *s, struct err *e)
     if (rc != 0)
         return rc;
     if (news_open(&s->news, s->net, o->net.news, NEWS_WANT_POLICY | NEWS_WANT_STOP, e) < 0 ||
-        loop_add_wire(s->loop, news_wire(s->news), on_news, s, e) < 0 || open_backend(s, e) < 0 ||
+        loop_add_wire(s->loop, news_wire(s->news), on_news, s, e) < 0 || open_rewards(s, e) < 0 ||
         wire_open(&s->inbox, s->net, WIRE_SCORER_INBOX, o->net.scorer, e) < 0 ||
         loop_add_wire(s->loop, s->inbox, on_inbox, s, e) < 0 ||
         loop_add_timer(s->loop, TICK_MS, on_tick, s, NULL, e) < 0)
@@ -693,7 +721,7 @@ static int open_all(struct scorer *s, struct err *e)
         return -1;
     tell_bounds(s);
     log_event(LOG_INFO, "ready", "run=%s inbox=%s reward=%s", s->run.run_id,
-              wire_endpoint(s->inbox), o->reward.backend);
+              wire_endpoint(s->inbox), o->rewards.count > 0 ? "combined" : o->reward.backend);
     return 0;
 }
 

@@ -16,6 +16,8 @@ struct scorer_settings {
     struct replay_params replay;
     struct scorer_params scorer;
     struct reward_params reward;
+    struct reward_params rewards_items[CONFIG_COPIES_MAX];
+    struct config_copies rewards; /* items: rewards_items; where there are any, `reward` is not read */
 };
 
 struct scorer;

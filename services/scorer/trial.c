@@ -96,9 +96,9 @@ static int trial_call(struct trial *t, struct backend_score *scores,
             return err_set(e, ERR_CLOSED, "interrupted");
     }
     *seconds = clock_mono_s(NULL) - from;
-    return t->failure == BACKEND_OK ? 0
-                                    : err_set(e, ERR_UNAVAILABLE, "%s: %s",
-                                              backend_failure_name(t->failure), t->reason);
+    return t->failure == BACKEND_OK
+               ? 0
+               : err_set(e, ERR_UNAVAILABLE, "%s: %s", backend_failure_name(t->failure), t->reason);
 }
 
 /* ---- score ---- */
@@ -125,7 +125,8 @@ static int score_one(struct trial *t, const struct trial_params *o, const char *
                                       .height = (uint32_t)image.height,
                                       .width = (uint32_t)image.width,
                                       .prompt = o->prompt,
-                                      .metadata = o->metadata};
+                                      .metadata = o->metadata,
+                                      .tag = ""};
     const int rc = trial_call(t, &score, &item, 1, &seconds, e);
     image_done(&image);
     if (rc < 0)
@@ -182,10 +183,9 @@ int trial_score(int argc, char **argv)
 /* Tried in this order: those that say who they are, then those whose answers are the least likely
  * to be taken for another's. */
 static const char *const forms[] = {
-    "oip-v2",        "json:flow-factory",    "json:unirl",     "json:openrlhf",
-    "json:bentoml",  "pickle:verl-omni",     "pickle:geneval", "pickle:deqa",
-    "pickle:llava",  "pickle:unifiedreward", "openai-chat",    "multipart",
-    "raw",
+    "oip-v2",           "json:flow-factory", "json:unirl",  "json:openrlhf", "json:bentoml",
+    "pickle:verl-omni", "pickle:geneval",    "pickle:deqa", "pickle:llava",  "pickle:unifiedreward",
+    "openai-chat",      "multipart",         "raw",
 };
 
 /* Pictures of the embedded world with their captions. */
@@ -208,7 +208,8 @@ static void samples_make(struct samples *s)
                                            .height = WORLD_SIDE,
                                            .width = WORLD_SIDE,
                                            .prompt = s->caption[i],
-                                           .metadata = ""};
+                                           .metadata = "",
+                                           .tag = ""};
     }
 }
 
@@ -247,8 +248,8 @@ static size_t measure(struct trial *t, const struct samples *s, struct err *e)
             printf("  %3zu pictures: %s\n", n, e->text);
             break;
         }
-        printf("  %3zu picture%s %8.1f ms %9.1f pictures/s\n", n, n == 1 ? ": " : "s:",
-               1000.0 * seconds, (double)n / seconds);
+        printf("  %3zu picture%s %8.1f ms %9.1f pictures/s\n", n,
+               n == 1 ? ": " : "s:", 1000.0 * seconds, (double)n / seconds);
         if ((double)n / seconds > rate) {
             rate = (double)n / seconds;
             best = n;
@@ -286,10 +287,11 @@ static int check(struct reward_params *p, bool form_given, struct err *e)
                p->url, p->model, batch);
         trial_close(&t);
     } else {
-        err_set(e, ERR_UNAVAILABLE,
-                "%s answers in none of the forms that were tried (give reward.model, reward.path or "
-                "reward.backend where you know them)",
-                p->url);
+        err_set(
+            e, ERR_UNAVAILABLE,
+            "%s answers in none of the forms that were tried (give reward.model, reward.path or "
+            "reward.backend where you know them)",
+            p->url);
     }
     mem_free(s.rgb);
     return rc;

@@ -144,7 +144,8 @@ size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64
                                              .height = t->image_height,
                                              .width = t->image_width,
                                              .prompt = t->prompt,
-                                             .metadata = t->metadata};
+                                             .metadata = t->metadata,
+                                             .tag = t->tag};
             refs[n] = (struct ref){item, item->submitted++};
         }
     }
