@@ -356,7 +356,7 @@ static void set(struct json *object, const char *field, json_t *value)
 {
     assert((json_is_object)(object));
     const int rc = json_object_set_new(theirs(object), field, value);
-    assert(rc == 0); /* field names are literals */
+    assert(rc == 0); /* field names are valid UTF-8, by contract */
 }
 
 void json_set(struct json *object, const char *field, struct json **value)

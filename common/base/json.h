@@ -107,7 +107,7 @@ struct json *json_new_list(void) MUST_USE;
 /* A value of its own, equal to v (for keeping part of a document, or unknown fields). */
 struct json *json_clone(const struct json *v) MUST_USE;
 
-void json_set(struct json *object, const char *field, struct json **value);
+void json_set(struct json *object, const char *field, struct json **value); /* field: valid UTF-8 */
 void json_set_int(struct json *object, const char *field, int64_t value);
 void json_set_number(struct json *object, const char *field, double value);
 void json_set_bool(struct json *object, const char *field, bool value);

@@ -1,6 +1,7 @@
 #include "scorer/pickle.h"
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -803,7 +804,9 @@ static int give_dict(struct giving *g, struct json *list, const struct value *v,
         char number[24], *text = NULL;
         snprintf(number, sizeof number, "%" PRId64, key->i);
         if (key->kind == TEXT || key->kind == BYTES)
-            rc = text_copy(g, key, &text);
+            rc = utf8_valid((const char *)key->bytes, key->n)
+                     ? text_copy(g, key, &text)
+                     : refuse(g->m, "a key that is no text");
         else if (key->kind != INT && key->kind != BOOL)
             rc = refuse(g->m, "a key that is no text");
         if (rc == 0 && (rc = give(g, box, v->child[i + 1], depth + 1)) == 0) {

@@ -40,5 +40,6 @@ for _ in range(200):
     deep = [deep]
 bad = {"runs": Runs(), "cycle": cycle, "bomb": bomb, "deep": deep, "set": {1, 2}, "complex": 1j, "strings": np.array(["a", "b"]),
        "huge": 2**80, "type": int}
+(FOLDER / "bad_key").write_bytes(b"\x80\x03}X\x02\x00\x00\x00k\x93K\x01s.")
 for name, value in bad.items():
     (FOLDER / f"bad_{name}").write_bytes(pickle.dumps(value, 4))

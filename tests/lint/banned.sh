@@ -11,7 +11,7 @@ for file in "${all[@]}"; do
     [ -f "$file" ] || continue
     names='strcpy|strcat|sprintf|vsprintf|strtok|atoi|atol|atof|gets|rand|srand|alloca|tmpnam|mktemp'
     case $file in
-    services/dagline/* | tests/*) ;;
+    services/dagline/* | services/scorer/trial.c | tests/*) ;;
     *) names="$names|printf|puts|putchar" ;;
     esac
     # a cheap look first; the preprocessor only where there is something to look at

@@ -66,6 +66,7 @@ START_TEST(what_is_not_data_is_refused_by_name)
         {"bad_complex", "global builtins.complex is not data"},
         {"bad_strings", "an array that holds no numbers"},
         {"bad_huge", "an int of more than 64 bits"},
+        {"bad_key", "a key that is no text"},
         {"bad_type", "global builtins.int is not data"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
