@@ -9,7 +9,7 @@
 #define JPEG_QUALITY 95
 
 const char *const reward_names[REWARD_KIND_COUNT] = {
-    "jpeg_incompressibility", "jpeg_compressibility", "colourfulness", "hue_warm"};
+    "jpeg_incompressibility", "jpeg_compressibility", "colourfulness", "hue_warm", "brightness"};
 
 int reward_kind_of(enum reward_kind *kind, const char *name, struct err *e)
 {
@@ -18,8 +18,9 @@ int reward_kind_of(enum reward_kind *kind, const char *name, struct err *e)
             *kind = (enum reward_kind)k;
             return 0;
         }
-    return err_set(e, ERR_INVALID, "no built-in reward '%s'; there are %s, %s, %s and %s", name,
-                   reward_names[0], reward_names[1], reward_names[2], reward_names[3]);
+    return err_set(e, ERR_INVALID, "no built-in reward '%s'; there are %s, %s, %s, %s and %s", name,
+                   reward_names[0], reward_names[1], reward_names[2], reward_names[3],
+                   reward_names[4]);
 }
 
 double reward_colourfulness(const struct image *image)
@@ -50,6 +51,15 @@ double reward_hue_warm(const struct image *image)
     return sum / (double)n / 255.0;
 }
 
+double reward_brightness(const struct image *image)
+{
+    const size_t n = (size_t)image->width * (size_t)image->height;
+    double sum = 0.0; /* in thousandths: whole numbers stay exact */
+    for (size_t i = 0; i < n; i++)
+        sum += 299 * image->rgb[i * 3] + 587 * image->rgb[i * 3 + 1] + 114 * image->rgb[i * 3 + 2];
+    return sum / (double)n / 255000.0;
+}
+
 int reward_of(double *value, enum reward_kind kind, const struct image *image, struct err *e)
 {
     assert((unsigned)kind < REWARD_KIND_COUNT);
@@ -67,6 +77,9 @@ int reward_of(double *value, enum reward_kind kind, const struct image *image, s
         return 0;
     case REWARD_HUE_WARM:
         *value = reward_hue_warm(image);
+        return 0;
+    case REWARD_BRIGHTNESS:
+        *value = reward_brightness(image);
         return 0;
     case REWARD_KIND_COUNT:
         break;

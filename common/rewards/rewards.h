@@ -1,9 +1,10 @@
 /* The built-in rewards: functions of one 8-bit RGB picture, of any size, that need no model.
  *
  *   jpeg_incompressibility   size in kB (1000 bytes) as JPEG of quality 95, 4:2:0
- *   jpeg_compressibility     minus the same (Black et al. 2023, "Training Diffusion Models with
- * RL") colourfulness            Hasler and Suesstrunk 2003, M / 100 hue_warm                 (mean
- * red - mean blue) / 255, in [-1,1]
+ *   jpeg_compressibility     minus the same (Black et al. 2023, "Training Diffusion Models with RL")
+ *   colourfulness            Hasler and Suesstrunk 2003, M / 100
+ *   hue_warm                 (mean red - mean blue) / 255, in [-1,1]
+ *   brightness               mean luma of Rec. 601 / 255, in [0,1]
  *
  * Thread rule: no state; any thread. */
 #ifndef DAGLINE_REWARDS_REWARDS_H
@@ -17,6 +18,7 @@ enum reward_kind {
     REWARD_JPEG_COMPRESSIBILITY,
     REWARD_COLOURFULNESS,
     REWARD_HUE_WARM,
+    REWARD_BRIGHTNESS,
     REWARD_KIND_COUNT
 };
 
@@ -34,5 +36,6 @@ int reward_of(double *value, enum reward_kind kind, const struct image *image,
 double reward_colourfulness(const struct image *image);
 
 double reward_hue_warm(const struct image *image);
+double reward_brightness(const struct image *image);
 
 #endif

@@ -67,7 +67,7 @@ struct http {
     void *arg;
     struct form form;
     char base_url[URL_BYTES_MAX];
-    char bearer[CONFIG_TEXT_BYTES_MAX];
+    char bearer[CONFIG_TEXT_BYTES_MAX], header[CONFIG_TEXT_BYTES_MAX]; /* secrets */
 
     CURLM *multi;
     struct call *calls; /* [count]: one for metadata, the others for batches */
@@ -219,6 +219,8 @@ static void make_headers(struct call *c)
     add_header(c, "Expect:");
     if (h->bearer[0] != 0)
         add_header(c, "Authorization: Bearer %s", h->bearer);
+    if (h->header[0] != 0)
+        add_header(c, "%s", h->header);
     if (c->metadata)
         return;
     add_header(c, "Content-Type: %s", c->content_type);
@@ -245,6 +247,10 @@ static void set_safety(struct call *c)
     curl_easy_setopt(x, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (c->http->p.ca_file[0] != 0)
         curl_easy_setopt(x, CURLOPT_CAINFO, c->http->p.ca_file);
+    if (c->http->p.client_cert[0] != 0)
+        curl_easy_setopt(x, CURLOPT_SSLCERT, c->http->p.client_cert);
+    if (c->http->p.client_key[0] != 0)
+        curl_easy_setopt(x, CURLOPT_SSLKEY, c->http->p.client_key);
 }
 
 static void start(struct call *c)
@@ -607,6 +613,8 @@ static void http_close(void *self)
     form_close(&h->form);
     for (volatile char *b = h->bearer; *b != 0; b++)
         *b = 0;
+    for (volatile char *b = h->header; *b != 0; b++)
+        *b = 0;
     mem_free(h);
     curl_global_cleanup();
 }
@@ -628,6 +636,19 @@ static int make_base_url(struct http *h, struct err *e)
     return 0;
 }
 
+/* One line "Name: value": what could begin another line would be a request of its own. */
+static int read_header(struct http *h, struct err *e)
+{
+    if (config_read_secret(h->p.header, h->header, sizeof h->header, e) < 0)
+        return -1;
+    const char *colon = strchr(h->header, ':');
+    const bool line = colon != NULL && colon > h->header && strpbrk(h->header, "\r\n") == NULL &&
+                      strcspn(h->header, " \t") > (size_t)(colon - h->header);
+    return line ? 0
+                : err_set(e, ERR_INVALID, "reward.header: %s holds no line \"Name: value\"",
+                          h->p.header);
+}
+
 int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
                       backend_done *done, void *arg, struct err *e)
 {
@@ -642,7 +663,8 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
     h->limit = (double)p->concurrency;
     h->jitter = (uint64_t)clock_mono_ns(NULL) | 1;
     if (make_base_url(h, e) < 0 || form_open(&h->form, &h->p, e) < 0 ||
-        (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0))
+        (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0) ||
+        (p->header[0] != 0 && read_header(h, e) < 0))
         goto fail;
     h->multi = curl_multi_init();
     h->count = (size_t)p->concurrency + 1;

@@ -26,7 +26,8 @@
       "json:hf-endpoint, json:bentoml, pickle:llava, pickle:deqa, pickle:geneval, "                \
       "pickle:unifiedreward, pickle:verl-omni, raw, multipart; or builtin:shapes, "                \
       "builtin:jpeg_compressibility, "                                                             \
-      "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm")                   \
+      "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm, "                  \
+      "builtin:brightness")                                                                        \
     P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without its path")   \
     P(S, text, path, "", "", "400", "", "behind url (not oip-v2); empty: the form's own")          \
     P(S, text, model, "shapes-judge", "", "128", "", "model name of the service")                  \
@@ -72,6 +73,11 @@
     P(S, text, tags, "", "", "400", "",                                                            \
       "of rewards.NAME: for prompts of these tags alone; empty: all")                              \
     P(S, secret, bearer, "", "", "1000", "", "file of the token for Authorization: Bearer")        \
+    P(S, secret, header, "", "", "1000", "",                                                       \
+      "file of one more header line, such as X-Api-Key: ...")                                      \
+    P(S, text, client_cert, "", "", "1000", "",                                                    \
+      "PEM file of our certificate, for services that ask for one")                                \
+    P(S, text, client_key, "", "", "1000", "", "PEM file of its key")                              \
     P(S, text, ca_file, "", "", "1000", "", "CA certificates for https; empty: the system's")
 
 CONFIG_STRUCT(scorer_params, SCORER_PARAMS);

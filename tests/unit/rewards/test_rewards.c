@@ -52,6 +52,19 @@ START_TEST(warmth_is_red_less_blue)
 }
 END_TEST
 
+START_TEST(brightness_is_mean_luma)
+{
+    double v;
+    image_init(&picture, 10, 10);
+    fill(0, 10, 255, 255, 255);
+    ck_assert_double_eq_tol(reward_brightness(&picture), 1.0, 1e-12);
+    fill(0, 5, 0, 0, 255);
+    ck_assert_int_eq(reward_of(&v, REWARD_BRIGHTNESS, &picture, NULL), 0);
+    ck_assert_double_eq_tol(v, 0.5 + 0.5 * 0.114, 1e-12);
+    image_done(&picture);
+}
+END_TEST
+
 START_TEST(jpeg_rewards_order_flat_circle_and_noise)
 {
     double flat, noise, minus;
@@ -87,5 +100,5 @@ START_TEST(an_unknown_reward_is_refused_with_the_list)
 }
 END_TEST
 
-SUITE("rewards/rewards", 20, colourfulness_of_known_pictures, warmth_is_red_less_blue,
+SUITE("rewards/rewards", 20, colourfulness_of_known_pictures, warmth_is_red_less_blue, brightness_is_mean_luma,
       jpeg_rewards_order_flat_circle_and_noise, an_unknown_reward_is_refused_with_the_list)
