@@ -430,8 +430,10 @@ static int reduce(struct machine *m)
 static int build(struct machine *m)
 {
     uint32_t state, target;
-    if (top_of_kind(m, m->depth, TUPLE, &state) < 0 || pop(m, &state) < 0 || m->depth == 0)
+    if (top_of_kind(m, m->depth, TUPLE, &state) < 0 || pop(m, &state) < 0)
         return -1;
+    if (m->depth == 0)
+        return refuse(m, "the stack is empty");
     target = m->stack[m->depth - 1];
     const struct value *s = &m->value[state];
     struct value *t = &m->value[target];
