@@ -15,7 +15,7 @@
     P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
     P(S, text, policy, "", "", "1000", "",                                                         \
       "trained weights (safetensors); empty: the model as it is")                                  \
-    P(S, integer, steps, "12", "2", "1000", "steps", "of the chain")                               \
+    P(S, integer, steps, "10", "2", "1000", "steps", "of the chain")                               \
     P(S, real, guidance, "1", "0", "100", "", "classifier-free guidance; 1 is none")               \
     P(S, real, variance_floor, "0.25", "0", "1", "", "kappa of the variance floor")                \
     P(S, integer, seed, "1000003", "0", "", "", "prompts, pictures")                               \

@@ -41,7 +41,7 @@
 #define USES 2 /* of a picture in one batch of the UNet: drawing and encoding it costs a quarter of learning from it */
 #define EMPTY_CAPTIONS 0.1 /* unconditional share, for guidance */
 #define AVERAGE_DECAY 0.999
-#define EVAL_STEPS 12
+#define EVAL_STEPS 10
 #define EVAL_FLOOR 0.25
 
 /* Streams of random numbers: which pictures, and the draws of each step. */

@@ -23,7 +23,7 @@ static const char model_index[] =
 /* These pictures are flat: 256 latents that agree make a ground's colour visible at noise levels where a photograph is
  * lost.  Stable Diffusion's schedule ends too early for them (at t = 914 it would give the ground away in training, and
  * pure noise would pass for such a hint in sampling), so DDPM's own is used; and v, because at its end eps says next to
- * nothing about x0. */
+ * nothing about x0.  Trailing steps begin where there is only noise, and spend none where there is hardly any. */
 static const char scheduler_config[] =
     "{\n"
     "  \"_class_name\": \"DDIMScheduler\",\n"
@@ -35,7 +35,8 @@ static const char scheduler_config[] =
     "  \"num_train_timesteps\": 1000,\n"
     "  \"prediction_type\": \"v_prediction\",\n"
     "  \"set_alpha_to_one\": false,\n"
-    "  \"steps_offset\": 1\n"
+    "  \"steps_offset\": 1,\n"
+    "  \"timestep_spacing\": \"trailing\"\n"
     "}\n";
 
 static const char unet_config[] =

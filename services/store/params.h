@@ -10,8 +10,10 @@
     P(S, text, model, "models/shapes", "", "1000", "",                                             \
       "base model: a folder in the diffusers layout")                                              \
     P(S, text, prompts, "", "", "1000", "",                                                        \
-      "training prompts: .txt, one a line, or .jsonl, one {\"prompt\", \"tag\", \"metadata\"} a "  \
-      "line")                                                                                      \
+      "training prompts: .txt, one a line; .jsonl, one {\"prompt\", \"tag\", \"metadata\"} a "     \
+      "line; .csv or .tsv with a header")                                                          \
+    P(S, text, prompts_column, "prompt", "", "100", "",                                            \
+      "of a table: the prompts' column; \"tag\" is the tags', the others become metadata")         \
     P(S, integer, keep_checkpoints, "2", "1", "100", "", "newest checkpoints that are kept")       \
     P(S, integer, keep_policies, "4", "1", "1000", "", "newest policies whose weights are kept")   \
     P(S, duration, announce, "2s", "100ms", "1h", "", "the newest policy is announced this often") \

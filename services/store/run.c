@@ -5,6 +5,8 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/utf8.h"
+#include "io/csv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,27 +213,107 @@ static int read_line(struct run_spec *r, struct buf *out, const char *line, size
     return add_prompt(r, out, NULL, text, e);
 }
 
-int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, struct err *e)
+static int read_lines(struct run_spec *r, struct buf *out, const char *text, size_t bytes,
+                      bool lines_json, struct err *e)
 {
-    char *text = NULL;
-    size_t bytes, number = 0;
-    struct buf out;
-    int rc = -1;
-    const bool lines_json = ends_with(path, ".jsonl");
-    if (!lines_json && !ends_with(path, ".txt"))
-        return err_set(e, ERR_INVALID, "store.prompts: '%s' must be a .txt or .jsonl file", path);
-    buf_init(&out, 4 * PROMPTS_BYTES_MAX);
-    if (file_read_all(path, PROMPTS_BYTES_MAX, &text, &bytes, e) < 0)
-        goto out;
+    size_t number = 0;
     for (size_t at = 0; at < bytes;) {
         const char *end = memchr(text + at, '\n', bytes - at);
         const size_t n = end == NULL ? bytes - at : (size_t)(end - (text + at));
         number++;
-        if (read_line(r, &out, text + at, n, lines_json, e) < 0) {
-            err_wrap(e, "%s line %zu", path, number);
-            goto out;
-        }
+        if (read_line(r, out, text + at, n, lines_json, e) < 0)
+            return err_wrap(e, "line %zu", number);
         at += n + 1;
+    }
+    return 0;
+}
+
+/* A table's row: the columns of prompt and tag, every other one as metadata under its name. */
+static int read_row(struct run_spec *r, struct buf *out, const struct csv *row,
+                    const struct json *header, const char *column, struct err *e)
+{
+    struct json *in = json_new_object(), *metadata = json_new_object();
+    if (row->count != json_count(header)) {
+        json_free(in);
+        json_free(metadata);
+        return err_set(e, ERR_INVALID, "%zu fields, the header has %zu", row->count,
+                       json_count(header));
+    }
+    for (size_t i = 0; i < row->count; i++) {
+        const char *name;
+        struct err none;
+        if (json_as_string(json_at(header, i), "", SIZE_MAX, &name, &none) < 0)
+            continue;
+        const bool own = strcmp(name, column) == 0;
+        json_set_string(own || strcmp(name, "tag") == 0 ? in : metadata, own ? "prompt" : name,
+                        row->field[i]);
+    }
+    if (json_count(metadata) > 0)
+        json_set(in, "metadata", &metadata);
+    json_free(metadata);
+    const int rc = add_prompt(r, out, in, NULL, e);
+    json_free(in);
+    return rc;
+}
+
+/* The header's names, each once and as text. */
+static int read_header(struct json *header, const struct csv *row, const char *column,
+                       struct err *e)
+{
+    bool found = false;
+    for (size_t i = 0; i < row->count; i++) {
+        if (row->field[i][0] == 0 || !utf8_valid(row->field[i], strlen(row->field[i])))
+            return err_set(e, ERR_INVALID, "column %zu has no name", i + 1);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(row->field[i], row->field[k]) == 0)
+                return err_set(e, ERR_INVALID, "two columns are named %s", row->field[i]);
+        found |= strcmp(row->field[i], column) == 0;
+        json_append_string(header, row->field[i]);
+    }
+    return found ? 0
+                 : err_set(e, ERR_INVALID,
+                           "no column is named %s: set store.prompts_column to the prompts' one",
+                           column);
+}
+
+static int read_table(struct run_spec *r, struct buf *out, const char *text, size_t bytes,
+                      char separator, const char *column, struct err *e)
+{
+    struct csv c = csv_open(text, bytes, separator);
+    struct json *header = json_new_list();
+    int got = csv_row(&c, e), rc = got < 0 ? -1 : 0;
+    if (got > 0)
+        rc = read_header(header, &c, column, e);
+    while (rc == 0 && got > 0 && (got = csv_row(&c, e)) != 0) {
+        rc = got < 0 ? -1 : read_row(r, out, &c, header, column, e);
+        if (rc < 0 && got > 0)
+            err_wrap(e, "line %zu", c.line);
+    }
+    json_free(header);
+    csv_close(&c);
+    return rc;
+}
+
+int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, const char *column,
+                       struct err *e)
+{
+    char *text = NULL;
+    size_t bytes;
+    struct buf out;
+    int rc = -1;
+    const bool lines_json = ends_with(path, ".jsonl"),
+               lines = lines_json || ends_with(path, ".txt");
+    const bool commas = ends_with(path, ".csv");
+    if (!lines && !commas && !ends_with(path, ".tsv"))
+        return err_set(e, ERR_INVALID,
+                       "store.prompts: '%s' must be a .txt, .jsonl, .csv or .tsv file", path);
+    buf_init(&out, 4 * PROMPTS_BYTES_MAX);
+    if (file_read_all(path, PROMPTS_BYTES_MAX, &text, &bytes, e) < 0)
+        goto out;
+    if (lines ? read_lines(r, &out, text, bytes, lines_json, e) < 0
+              : read_table(r, &out, text, bytes, commas ? ',' : '\t', column, e) < 0) {
+        err_wrap(e, "%s", path);
+        goto out;
     }
     if (r->prompt_count == 0) {
         err_set(e, ERR_INVALID, "%s: no prompts in it", path);

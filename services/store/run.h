@@ -14,9 +14,10 @@ int run_import_model(struct run_spec *r, struct blobs *b, const char *folder,
                      struct err *e) MUST_USE;
 
 /* .txt: one prompt a line, empty lines skipped. .jsonl: one object a line with "prompt", and
- * optionally "tag" (text) and "metadata" (object).  Stored as JSON lines with exactly these fields.
- */
-int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path,
+ * optionally "tag" (text) and "metadata" (object).  .csv, .tsv: a header and rows; the prompt is in
+ * the column of that name, "tag" may be another, the others become metadata.  Stored as JSON lines
+ * with exactly these fields. */
+int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, const char *column,
                        struct err *e) MUST_USE;
 
 /* latent_height and latent_width where they are 0: sample_size of the folder's unet/config.json. */

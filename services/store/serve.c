@@ -163,6 +163,7 @@ int serve(const struct store_params *p, const struct net_params *np, const struc
     const struct store_options store = {.data = p->data,
                                         .model = p->model,
                                         .prompts = p->prompts,
+                                        .prompts_column = p->prompts_column,
                                         .run = run,
                                         .settings = settings,
                                         .keep_checkpoints = (size_t)p->keep_checkpoints,

@@ -178,7 +178,7 @@ static int open_parts(struct store *s, const struct store_options *o, struct err
     s->run.settings = mem_strdup(o->settings);
     if (run_latent_size(&s->run, o->model, e) < 0 ||
         run_import_model(&s->run, s->blobs, o->model, e) < 0 ||
-        run_import_prompts(&s->run, s->blobs, o->prompts, e) < 0 || settle_run(s, e) < 0)
+        run_import_prompts(&s->run, s->blobs, o->prompts, o->prompts_column, e) < 0 || settle_run(s, e) < 0)
         return -1;
     /* Curves are a convenience: a store without them still keeps every promise. */
     if (data_path(s, "tensorboard", path, &why) < 0 ||
@@ -191,7 +191,7 @@ int store_open(struct store **out, const struct store_options *o, struct err *e)
 {
     *out = NULL;
     if (o->prompts[0] == 0)
-        return err_set(e, ERR_INVALID, "store.prompts: not set; give a .txt or .jsonl file");
+        return err_set(e, ERR_INVALID, "store.prompts: not set; give a .txt, .jsonl, .csv or .tsv file");
     if (strlen(o->settings) > CODEC_SETTINGS_BYTES_MAX)
         return err_set(e, ERR_INVALID, "settings: more than %zu bytes", CODEC_SETTINGS_BYTES_MAX);
     struct store *s = mem_new(1, sizeof *s);

@@ -28,6 +28,7 @@
 
 struct store_options {
     const char *data, *model, *prompts;
+    const char *prompts_column; /* of a table */
     const struct run_params *run;
     const char *settings; /* effective YAML, for the record */
     size_t keep_checkpoints, keep_policies;

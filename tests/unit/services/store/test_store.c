@@ -1,3 +1,4 @@
+#include "store/run.h"
 #include "store/store.h"
 
 #include "base/file.h"
@@ -265,6 +266,62 @@ START_TEST(the_run_holds_the_model_files_and_the_prompts)
     ck_assert_ptr_nonnull(strstr(got, "a blue square\""));
     message_free(m);
     store_close(s);
+}
+END_TEST
+
+/* What the store makes of a table, the caller's; NULL and the error where it refuses it. */
+static char *imported(const char *name, const char *table, const char *column, struct err *e)
+{
+    struct run_spec r = {0};
+    struct blobs *b;
+    char *text = NULL;
+    write_file(name, table);
+    ck_assert_msg(blobs_open(&b, at("blobs"), e) == 0, "%s", e->text);
+    if (run_import_prompts(&r, b, at(name), column, e) == 0) {
+        size_t n;
+        uint64_t total;
+        text = mem_new(4096, 1);
+        ck_assert_int_eq(blobs_get(b, r.prompts_digest, 0, 4095, (uint8_t *)text, &n, &total, e), 0);
+    }
+    blobs_close(b);
+    return text;
+}
+
+START_TEST(tables_of_prompts_are_read_by_their_header)
+{
+    static const struct {
+        const char *name, *column, *table, *want;
+    } good[] = {
+        {"a.csv", "prompt", "tag,prompt\r\ncount,\"two cats, one \"\"red\"\"\"\r\n,a dog\r\n",
+         "{\"prompt\":\"two cats, one \\\"red\\\"\",\"tag\":\"count\"}\n{\"prompt\":\"a dog\",\"tag\":\"\"}\n"},
+        {"a.tsv", "text", "id\ttext\n7\ta \"quoted\" cat\n\n8\ta dog",
+         "{\"prompt\":\"a \\\"quoted\\\" cat\",\"tag\":\"\",\"metadata\":{\"id\":\"7\"}}\n"
+         "{\"prompt\":\"a dog\",\"tag\":\"\",\"metadata\":{\"id\":\"8\"}}\n"},
+    };
+    static const struct {
+        const char *table, *want;
+    } bad[] = {
+        {"text\na\n", "no column is named prompt: set store.prompts_column"},
+        {"prompt,prompt\na,b\n", "two columns are named prompt"},
+        {"prompt,\na,b\n", "column 2 has no name"},
+        {"prompt,x\na\n", "line 2: 1 fields, the header has 2"},
+        {"prompt\n\n\"open\n", "line 3: a quote that is not closed"},
+        {"prompt\n\"a\"b\n", "line 2: text behind a closing quote"},
+        {"prompt\n", "no prompts in it"},
+        {"", "no prompts in it"},
+    };
+    struct err e = {0};
+    setup();
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char *text = imported(good[i].name, good[i].table, good[i].column, &e);
+        ck_assert_msg(text != NULL, "%s", e.text);
+        ck_assert_str_eq(text, good[i].want);
+        mem_free(text);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ck_assert_ptr_null(imported("bad.csv", bad[i].table, "prompt", &e));
+        ck_assert_msg(strstr(e.text, bad[i].want) != NULL, "table %zu: got '%s' want '%s'", i, e.text, bad[i].want);
+    }
 }
 END_TEST
 
@@ -593,6 +650,7 @@ START_TEST(a_request_of_another_run_is_told_so)
 END_TEST
 
 SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
+      tables_of_prompts_are_read_by_their_header,
       the_same_settings_are_the_same_run_and_others_are_refused,
       two_stores_on_one_folder_are_refused, slots_and_tokens_never_come_twice_across_restarts,
       an_upload_resumes_and_repeated_chunks_are_acknowledged_again,
