@@ -32,7 +32,7 @@ int grid_of_prompts(const char *path, struct pipeline *p, const struct transitio
     uint64_t streams[ROWS * COLUMNS];
     struct image image[ROWS * COLUMNS];
     struct chart_tile tiles[ROWS * COLUMNS];
-    char captions[ROWS * COLUMNS][8], titles[COLUMNS][8];
+    char captions[ROWS * COLUMNS][8], titles[COLUMNS][16];
     for (int i = 0; i < ROWS * COLUMNS; i++) {
         text[i] = prompts[i / COLUMNS];
         streams[i] = STREAM_FIRST + (uint64_t)i;

@@ -58,7 +58,7 @@ int pointer_scores(struct backend_score *scores, size_t n, const struct pointer 
     for (size_t i = 0; i < n; i++) {
         const struct json *v = NULL;
         bool starred;
-        char what[48];
+        char what[64];
         snprintf(what, sizeof what, "score %zu of %zu", i + 1, n);
         if (follow(&v, at, doc, i, n, &starred, e) < 0)
             return -1;

@@ -188,7 +188,7 @@ START_TEST(every_stale_form_is_filled_once_by_any_number_of_threads)
         int id[9], slot[9];
         ck_assert_msg(pool_new(&pool, threads, &e) == 0, "%s", e.text);
         for (int i = 0; i < 9; i++) {
-            char name[8];
+            char name[16];
             snprintf(name, sizeof name, "w%d", i);
             id[i] = add(p, name, 1, 1, false);
         }

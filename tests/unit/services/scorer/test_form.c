@@ -34,8 +34,8 @@ static struct form *open_form(struct err *e, const char *const *settings)
 #define OPEN(e, ...) open_form((e), (const char *const[]){__VA_ARGS__, NULL})
 
 static uint8_t black[2 * 2 * 3];
-static const struct backend_item items[] = {{black, 2, 2, "a \"red\" star", "{\"tag\":\"x\"}"},
-                                            {black, 2, 2, "two", ""}};
+static const struct backend_item items[] = {{black, 2, 2, "a \"red\" star", "{\"tag\":\"x\"}", "x"},
+                                            {black, 2, 2, "two", "", ""}};
 
 /* The request of n items, its base64 cut out. */
 static const char *request(size_t n)
