@@ -286,7 +286,7 @@ static void draw_tile(cairo_t *cr, const struct chart_tile *tile, double x, doub
     cairo_set_line_width(cr, 1.0);
     cairo_rectangle(cr, x + 0.5, y + 0.5, side - 1, side - 1);
     cairo_stroke(cr);
-    const double bar = y + side + 5, caption_room = tile->caption != NULL ? 34 : 0;
+    const double bar = y + side + 5, caption_room = tile->caption != NULL ? 50 : 0;
     const bool has_bar = isfinite(tile->level);
     if (has_bar) {
         const double level = fmin(fmax(tile->level, 0.0), 1.0), length = side - caption_room;
