@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define BACKEND_BUILTIN_PREFIX "builtin:" /* of reward.backend: no service, rewards of our own */
 #define BACKEND_BATCH_MAX 1024
 #define BACKEND_REASON_BYTES_MAX 200
 #define BACKEND_COMPONENTS_MAX (TRAJECTORY_COMPONENTS_MAX - 1) /* one place is the raw score's */
@@ -91,5 +92,8 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
                           void *arg, struct err *e) MUST_USE;
 int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
                       backend_done *done, void *arg, struct err *e) MUST_USE;
+/* The one of these two that reward.backend names. */
+int backend_open(struct backend *out, const struct reward_params *p, struct loop *loop,
+                 backend_done *done, void *arg, struct err *e) MUST_USE;
 
 #endif

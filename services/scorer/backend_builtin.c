@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BUILTIN_PREFIX "builtin:"
-
 /* Rewards computed in this process, at once: submit completes before it returns. */
 struct builtin {
     struct judge *judge; /* NULL: `kind` */
@@ -20,23 +18,6 @@ struct builtin {
     struct backend_counters counters;
     struct backend_score scores[BACKEND_BATCH_MAX];
 };
-
-const char *backend_failure_name(enum backend_failure f)
-{
-    static const char *const names[BACKEND_FAILURES] = {
-        [BACKEND_OK] = "ok",
-        [BACKEND_TRANSPORT] = "transport",
-        [BACKEND_TIMEOUT] = "timeout",
-        [BACKEND_BUSY] = "busy",
-        [BACKEND_SERVER] = "server_error",
-        [BACKEND_REFUSED] = "refused",
-        [BACKEND_REDIRECT] = "redirect",
-        [BACKEND_TOO_LARGE] = "too_large",
-        [BACKEND_ANSWER] = "bad_answer",
-        [BACKEND_INPUT] = "bad_input",
-    };
-    return (unsigned)f < BACKEND_FAILURES ? names[f] : "unknown";
-}
 
 static void add_component(struct backend_score *s, const char *name, double value)
 {
@@ -139,7 +120,7 @@ static void builtin_close(void *self)
 int backend_open_builtin(struct backend *out, const struct reward_params *p, backend_done *done,
                          void *arg, struct err *e)
 {
-    const char *name = p->backend + strlen(BUILTIN_PREFIX);
+    const char *name = p->backend + strlen(BACKEND_BUILTIN_PREFIX);
     struct builtin *b = mem_new(1, sizeof *b);
     b->score_min = p->score_min;
     b->score_max = p->score_max;

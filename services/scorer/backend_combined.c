@@ -3,8 +3,11 @@
  * terms would be another reward.
  *
  *   v_k = offset_k + scale_k score_k
- *   sum      sum of weight_k v_k         product  product of v_k         min   least of weight_k
- * v_k A reward of weight 0 is asked and kept as a component, and takes no part.  Where some v_k is
+ *   sum      sum of weight_k v_k
+ *   product  product of v_k
+ *   min      least of weight_k v_k
+ *
+ * A reward of weight 0 is asked and kept as a component, and takes no part.  Where some v_k is
  * below its gate, the result is that reward's `gated` at most. */
 #include "base/mem.h"
 #include "scorer/backend.h"
@@ -161,17 +164,14 @@ static struct slot *free_slot(struct combined *c)
 }
 
 /* Which items part k is asked about. */
-static size_t choose(struct backend_item *to, const struct combined *c, struct slot *x, size_t k,
-                     const struct backend_item *items)
+static void choose(const struct combined *c, struct slot *x, size_t k,
+                   const struct backend_item *items)
 {
-    size_t n = 0;
     for (size_t i = 0; i < x->n; i++)
         if (applies(c->part[k].p, items[i].tag)) {
             x->asked[k * x->n + i] = true;
-            x->place[k * x->n + n] = (uint16_t)i;
-            to[n++] = items[i];
+            x->place[k * x->n + x->count[k]++] = (uint16_t)i;
         }
-    return x->count[k] = n;
 }
 
 /* Every item needs a reward that counts. */
@@ -205,12 +205,14 @@ static int combined_submit(void *self, uint64_t batch, const struct backend_item
                        .count = mem_new(c->parts, sizeof *x->count),
                        .asked = mem_new(c->parts * n, sizeof *x->asked)};
     for (size_t k = 0; k < c->parts; k++)
-        choose(chosen, c, x, k, items);
+        choose(c, x, k, items);
     int rc = check_covered(c, x, items, e);
     for (size_t k = 0; k < c->parts; k++) {
         const struct part *part = &c->part[k];
-        const size_t count = choose(chosen, c, x, k, items);
+        const size_t count = x->count[k];
         if (rc == 0 && count > 0) {
+            for (size_t i = 0; i < count; i++)
+                chosen[i] = items[x->place[k * n + i]];
             rc = part->backend.submit(part->backend.self, batch, chosen, count, e);
             if (rc == 0)
                 continue; /* it will answer, or has */
@@ -300,10 +302,7 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
             err_set(e, ERR_INVALID, "weight %g means nothing in a product: 1 or 0", p[k].weight);
             goto fail;
         }
-        const int rc = strncmp(p[k].backend, "builtin:", 8) == 0
-                           ? backend_open_builtin(&part->backend, &p[k], on_part, part, e)
-                           : backend_open_http(&part->backend, &p[k], loop, on_part, part, e);
-        if (rc < 0)
+        if (backend_open(&part->backend, &p[k], loop, on_part, part, e) < 0)
             goto fail;
         part->open = true;
         items_max = part->backend.items_max < items_max ? part->backend.items_max : items_max;

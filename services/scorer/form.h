@@ -2,11 +2,13 @@
  * clock; who carries the bytes, tries again and keeps deadlines is backend_http.c.  Answers are
  * outside data: anything but a whole answer to the question asked is refused with one line.
  *
- *   oip-v2         Open Inference Protocol v2 (oip.h): KServe, Triton, MLServer, OpenVINO Model
- * Server json:PRESET    a template of the request and a pointer to the scores (form_json.c); `json`
- * alone takes both from reward.template and reward.scores pickle:PRESET  pickles of research reward
- * servers (form_pickle.c), read as plain data openai-chat    any vision-language judge behind
- * /v1/chat/completions (form_chat.c) raw, multipart one picture file a call (form_file.c)
+ *   oip-v2          Open Inference Protocol v2 (oip.h): KServe, Triton, MLServer, OpenVINO Model
+ *                   Server
+ *   json:PRESET     a template of the request and a pointer to the scores (form_json.c); `json`
+ *                   alone takes both from reward.template and reward.scores
+ *   pickle:PRESET   pickles of research reward servers (form_pickle.c), read as plain data
+ *   openai-chat     any vision-language judge behind /v1/chat/completions (form_chat.c)
+ *   raw, multipart  one picture file a call (form_file.c)
  *
  * Thread rule: one thread. */
 #ifndef DAGLINE_SCORER_FORM_H

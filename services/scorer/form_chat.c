@@ -1,10 +1,11 @@
 /* A vision-language model as the judge, by the chat completions that vLLM, SGLang and most hosts
  * speak: one picture and one question a call.
  *
- *   reward.judge: number   the answer's text, of which reward.pattern (a POSIX extended expression)
- * finds the number: its first group, or all of it; the last match counts, since judges reason
- * before they decide reward.judge: yes_no   P(yes) / (P(yes) + P(no)) from the first token's
- * alternatives (logprobs)
+ *   reward.judge: number   the answer's text, of which reward.pattern (a POSIX extended
+ *                          expression) finds the number: its first group, or all of it; the last
+ *                          match counts, since judges reason before they decide
+ *   reward.judge: yes_no   P(yes) / (P(yes) + P(no)) from the first token's alternatives
+ *                          (logprobs)
  *
  * Where neither is found the answer is refused: a judge that rambles has given no score. */
 #include "base/mem.h"

@@ -1,9 +1,10 @@
 /* One picture file a call: as the whole body (raw), or beside its prompt and metadata in
  * multipart/form-data.
  *
- *   raw         Content-Type image/png or image/jpeg; the prompt in a header X-Prompt,
- * percent-encoded multipart   parts named by reward.image_input (else "image"), reward.prompt_input
- * ("prompt") and, where the prompt has metadata, reward.metadata_input ("metadata", JSON)
+ *   raw        Content-Type image/png or image/jpeg; the prompt in a header X-Prompt,
+ *              percent-encoded
+ *   multipart  parts named by reward.image_input (else "image"), reward.prompt_input ("prompt")
+ *              and, where the prompt has metadata, reward.metadata_input ("metadata", JSON)
  *
  * The answer is JSON in which reward.scores finds the number ("/score" unless given), or the number
  * alone as text. */

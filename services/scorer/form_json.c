@@ -1,12 +1,16 @@
 /* A service that takes and gives JSON of its own: a template of the request, a pointer to the
  * scores.
  *
- * Template: any JSON document.  A string that is one of these words alone becomes the value,
- * elsewhere in a string its text: $prompts $images $metadatas   lists over the batch: strings,
- * base64 of PNG or JPEG files, objects $prompt $image $metadata      of one item: inside ["$each",
- * ITEM], which becomes the list of ITEM for every item; a template that has them outside takes one
- * item a call $model $id                    reward.model; a name that is the same for the same
- * question
+ * Template: any JSON document.  A string that is one of these words alone becomes the value; inside
+ * a longer string the word becomes its text.
+ *
+ *   $prompts $images $metadatas  lists over the batch: strings, base64 of PNG or JPEG files,
+ *                                objects
+ *   $prompt $image $metadata     of one item: inside ["$each", ITEM], which becomes the list of
+ *                                ITEM for every item; a template that has them outside takes one
+ *                                item a call
+ *   $model                       reward.model
+ *   $id                          a name that is the same for the same question
  *
  * The scores are found by a pointer (pointer.h). */
 #include "base/file.h"

@@ -5,9 +5,15 @@
  * values, never objects: of globals only what numpy scalars and arrays, bytes of old protocols and
  * OrderedDict need is known, by name, and each is rebuilt here from its bytes; any other is refused
  * with its name.  Recursion, memory and the size of what sharing could blow up are bounded.  The
- * result is JSON, so that one pointer (pointer.h) serves every form: None null, bool, int (64
- * bits), float, str string, bytes as text where it is UTF-8 (else refused when it is used), list,
- * tuple and numpy array list, dict object (keys: str, or int as its digits), numpy scalar its value
+ * result is JSON, so that one pointer (pointer.h) serves every form:
+ *
+ *   None                     null
+ *   bool, int, float, str    themselves (int: 64 bits)
+ *   bytes                    text where it is UTF-8, else refused when it is used
+ *   list, tuple, numpy array list
+ *   dict                     object (keys: str, or int as its digits)
+ *   numpy scalar             its value
+ *
  * NaN and infinities become null: no form takes either for a score.
  *
  * Writing is protocol 3 of str, bytes, bool, int, list and dict.  Pure; any thread. */

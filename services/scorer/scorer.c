@@ -648,9 +648,7 @@ static int open_backend(struct scorer *s, struct err *e)
         return backend_open_combined(&s->backend, &s->o->rewards,
                                      (enum backend_combination)s->o->scorer.combine, s->loop,
                                      on_scores, s, e);
-    if (strncmp(p->backend, "builtin:", 8) == 0)
-        return backend_open_builtin(&s->backend, p, on_scores, s, e);
-    return backend_open_http(&s->backend, p, s->loop, on_scores, s, e);
+    return backend_open(&s->backend, p, s->loop, on_scores, s, e);
 }
 
 static int open_rewards(struct scorer *s, struct err *e)

@@ -64,9 +64,7 @@ static int trial_open(struct trial *t, const struct reward_params *p, int64_t pa
     *t = (struct trial){0};
     if (loop_open(&t->loop, e) < 0)
         return -1;
-    const int rc = strncmp(p->backend, "builtin:", 8) == 0
-                       ? backend_open_builtin(&t->backend, p, on_done, t, e)
-                       : backend_open_http(&t->backend, p, t->loop, on_done, t, e);
+    const int rc = backend_open(&t->backend, p, t->loop, on_done, t, e);
     t->open = rc == 0;
     const int64_t end = clock_mono_ms(NULL) + patience_ms;
     while (t->open && !t->backend.ready(t->backend.self)) {
@@ -262,7 +260,7 @@ static int check(struct reward_params *p, bool form_given, struct err *e)
 {
     struct samples s;
     struct trial t;
-    struct err why;
+    struct err why = {0};
     bool away = false; /* nobody listens: no other form will find anybody */
     samples_make(&s);
     p->retries = 0;

@@ -429,11 +429,10 @@ static void objective(struct learner *l, const struct update *u, size_t first, s
     objective_run(l->cotangent, &b, &u->objective);
 }
 
-/* Backward through trajectories [first, last), which were scored last. */
-static int learn(struct learner *l, const struct update *u, size_t first, size_t last, struct err *e)
+/* Backward through the trajectories from `first` on that were scored last. */
+static int learn(struct learner *l, const struct update *u, size_t first, struct err *e)
 {
     const size_t at = l->chain[first].first;
-    (void)last;
     memset(l->d_flow, 0, l->n_states * sizeof *l->d_flow);
     for (size_t i = 0; i < l->n_transitions; i++)
         u->stats->loss += add_cotangent(l, i, &l->cotangent[at + i], l->in[at + i].terminal, u->transitions);
@@ -451,7 +450,7 @@ static int gradients(struct learner *l, const struct update *u, struct err *e)
                 return -1;
             if (!twice)
                 objective(l, u, first, last);
-            if (pass == 1 && learn(l, u, first, last, e) < 0)
+            if (pass == 1 && learn(l, u, first, e) < 0)
                 return -1;
             if (u->poll != NULL && u->poll(u->poll_arg, e) < 0)
                 return -1;

@@ -1,0 +1,28 @@
+#include "scorer/backend.h"
+
+#include <string.h>
+
+const char *backend_failure_name(enum backend_failure f)
+{
+    static const char *const names[BACKEND_FAILURES] = {
+        [BACKEND_OK] = "ok",
+        [BACKEND_TRANSPORT] = "transport",
+        [BACKEND_TIMEOUT] = "timeout",
+        [BACKEND_BUSY] = "busy",
+        [BACKEND_SERVER] = "server_error",
+        [BACKEND_REFUSED] = "refused",
+        [BACKEND_REDIRECT] = "redirect",
+        [BACKEND_TOO_LARGE] = "too_large",
+        [BACKEND_ANSWER] = "bad_answer",
+        [BACKEND_INPUT] = "bad_input",
+    };
+    return (unsigned)f < BACKEND_FAILURES ? names[f] : "unknown";
+}
+
+int backend_open(struct backend *out, const struct reward_params *p, struct loop *loop,
+                 backend_done *done, void *arg, struct err *e)
+{
+    if (strncmp(p->backend, BACKEND_BUILTIN_PREFIX, strlen(BACKEND_BUILTIN_PREFIX)) == 0)
+        return backend_open_builtin(out, p, done, arg, e);
+    return backend_open_http(out, p, loop, done, arg, e);
+}
