@@ -26,7 +26,7 @@ endif
 
 # ---- flags ---------------------------------------------------------------------------------------
 PC := libzmq libprotobuf-c hiredis openblas libcurl jansson yaml-0.1 libpng libjpeg cairo libutf8proc \
-      libmicrohttpd libsodium
+      libmicrohttpd libsodium nettle
 PC_CFLAGS := $(shell pkg-config --cflags $(PC) 2>/dev/null)
 PC_LIBS := $(shell pkg-config --libs $(PC) 2>/dev/null)
 DNNL := $(shell printf '\#include <dnnl.h>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo 1)

@@ -1,6 +1,7 @@
 #include "base/hash.h"
 
 #include <assert.h>
+#include <nettle/sha2.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -62,30 +63,30 @@ uint32_t hash_crc32c(uint32_t crc, const void *data, size_t bytes)
 
 /* ---- SHA-256 ------------------------------------------------------------------------------------ */
 
-static_assert(sizeof(crypto_hash_sha256_state) <= sizeof(struct hash_sha256), "state must fit");
-static_assert(_Alignof(crypto_hash_sha256_state) <= 8, "state must be aligned");
-static_assert(crypto_hash_sha256_BYTES == HASH_SHA256_BYTES, "digest size");
+static_assert(sizeof(struct sha256_ctx) <= sizeof(struct hash_sha256), "state must fit");
+static_assert(_Alignof(struct sha256_ctx) <= 8, "state must be aligned");
+static_assert(SHA256_DIGEST_SIZE == HASH_SHA256_BYTES, "digest size");
 
-static crypto_hash_sha256_state *state_of(struct hash_sha256 *h)
+static struct sha256_ctx *state_of(struct hash_sha256 *h)
 {
-    return (crypto_hash_sha256_state *)(void *)h->opaque;
+    return (struct sha256_ctx *)(void *)h->opaque;
 }
 
 void hash_sha256_begin(struct hash_sha256 *h)
 {
-    crypto_hash_sha256_init(state_of(h));
+    sha256_init(state_of(h));
 }
 
 void hash_sha256_add(struct hash_sha256 *h, const void *data, size_t bytes)
 {
     assert(data != NULL || bytes == 0);
     if (bytes > 0)
-        crypto_hash_sha256_update(state_of(h), data, bytes);
+        sha256_update(state_of(h), bytes, data);
 }
 
 void hash_sha256_end(struct hash_sha256 *h, uint8_t out[HASH_SHA256_BYTES])
 {
-    crypto_hash_sha256_final(state_of(h), out);
+    sha256_digest(state_of(h), HASH_SHA256_BYTES, out);
 }
 
 void hash_sha256(uint8_t out[HASH_SHA256_BYTES], const void *data, size_t bytes)

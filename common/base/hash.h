@@ -1,5 +1,6 @@
 /* Checksums and digests: CRC-32C for frames and blocks (detects accidents), SHA-256 for blobs and
- * policies (identity), 128-bit ids made from their parts.  The only door to libsodium's hashing.
+ * policies (identity), 128-bit ids made from their parts.  The only door to nettle (SHA-256 by the processor's
+ * own instructions) and to libsodium's hashing (BLAKE2b).
  *
  * Nothing here fails or allocates.  Threads: every function may be called from any thread; a
  * streaming state belongs to one thread at a time. */

@@ -29,6 +29,7 @@ png.h              common/io/png.c
 jpeglib.h          common/io/jpeg.c
 cairo*             common/io/chart.c
 microhttpd.h       common/io/httpd.c
+nettle/*          common/base/hash.c
 sodium.h           common/base/hash.c common/wire/keys.c
 utf8proc.h         common/diffusion/tokenizer.c
 cblas.h            common/nn/gemm.c
