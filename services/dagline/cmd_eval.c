@@ -36,6 +36,15 @@ static void print_share(const char *name, const struct evaluate_share *s)
            100.0 * ci.low, 100.0 * ci.high, (unsigned long long)s->n);
 }
 
+static void print_clauses(const struct evaluate_share clause[CLAUSES])
+{
+    for (int i = 0; i < CLAUSES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "  %s", evaluate_clause_names[i]);
+        print_share(name, &clause[i]);
+    }
+}
+
 static int eval(const void *params, const char *const *arguments, size_t count, struct err *e)
 {
     const struct eval_params *o = params;
@@ -68,7 +77,9 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
     for (int tag = 0; tag < TAG_COUNT; tag++)
         print_share(caption_tag_names[tag], &ev.tag[tag]);
     print_share("single objects", &ev.single);
+    print_clauses(ev.single_clause);
     print_share("harder prompts", &ev.hard);
+    print_clauses(ev.hard_clause);
     const struct stats_interval soft = stats_mean_95(&ev.soft);
     printf("%-22s %6.4f    [%.4f, %.4f]\n", "soft alignment", ev.soft.mean, soft.low, soft.high);
     printf("%-22s %6.2f bits (colour %.2f, size %.2f, place %.2f, background %.2f, texture %.2f)\n",
@@ -82,8 +93,7 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
             goto out;
         print_share("drawn pictures, strict", &trip.truth);
         print_share("round trip, strict", &trip.after);
-        for (int i = 0; i < ROUND_TRIP_CLAUSES; i++)
-            print_share(round_trip_clauses[i], &trip.clause[i]);
+        print_clauses(trip.clause);
         printf("%-22s %6.2f dB\n", "round trip, PSNR", trip.psnr);
     }
     rc = o->grid[0] == 0 ? 0

@@ -18,6 +18,11 @@
     P(S, integer, unet_steps, "8000", "0", "", "steps", "of UNet and text encoder")                \
     P(S, integer, unet_batch, "64", "2", "4096", "pictures", "of one step")                        \
     P(S, real, unet_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                       \
+    P(S, integer, distil_steps, "2000", "0", "", "steps",                                          \
+      "of UNet and text encoder towards their own guided predictions")                             \
+    P(S, real, distil_guidance, "3", "1", "100", "",                                               \
+      "classifier-free guidance of what is imitated")                                              \
+    P(S, real, distil_lr, "3e-4", "0", "1", "1/step", "highest learning rate")                     \
     P(S, real, kl_weight, "3e-6", "0", "1", "",                                                    \
       "of the autoencoder's divergence from the standard normal")                                  \
     P(S, duration, save, "60s", "1s", "1h", "", "between saves of the state")                      \
@@ -44,6 +49,9 @@ static int work(const void *params, const char *const *arguments, size_t count, 
         .unet_steps = (uint64_t)o->unet_steps,
         .unet_batch = (uint32_t)o->unet_batch,
         .unet_lr = o->unet_lr,
+        .distil_steps = (uint64_t)o->distil_steps,
+        .distil_guidance = o->distil_guidance,
+        .distil_lr = o->distil_lr,
         .kl_weight = o->kl_weight,
         .save_seconds = (uint32_t)(o->save_ms / 1000),
         .look_every = (uint64_t)o->look_every,

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "run/generate.h"
-#include "shapes/judge.h"
 
 #include <string.h>
 
@@ -13,6 +12,21 @@
 double evaluate_rate(const struct evaluate_share *s)
 {
     return s->n > 0 ? (double)s->hits / (double)s->n : 0.0;
+}
+
+const char *const evaluate_clause_names[CLAUSES] = {"count", "shape", "colour", "size", "position", "background"};
+
+void evaluate_add(struct evaluate_share *s, bool hit)
+{
+    s->hits += hit;
+    s->n++;
+}
+
+void evaluate_add_clauses(struct evaluate_share clause[CLAUSES], const struct judge_verdict *v)
+{
+    const bool hit[CLAUSES] = {v->count, v->shape, v->colour, v->size, v->position, v->background};
+    for (int i = 0; i < CLAUSES; i++)
+        evaluate_add(&clause[i], hit[i]);
 }
 
 /* The work of one call. */
@@ -46,12 +60,6 @@ static int make(struct work *w, const struct prompt *prompt, size_t n, size_t ea
     return generate(w->rgb, w->p, &q, w->poll, w->arg, e);
 }
 
-static void add(struct evaluate_share *s, bool hit)
-{
-    s->hits += hit;
-    s->n++;
-}
-
 static int alignment(struct evaluation *out, struct work *w, enum caption_tag tag, struct err *e)
 {
     const size_t want = w->o->prompts_per_tag;
@@ -70,8 +78,10 @@ static int alignment(struct evaluation *out, struct work *w, enum caption_tag ta
         judge_look(w->judge, &view, w->rgb + i * WORLD_RGB_BYTES);
         judge_score(&v, &view, &prompt[i / w->o->pictures].spec);
         stats_add(&out->soft, v.soft);
-        add(&out->tag[tag], v.strict);
-        add((PROMPTS_TAG(tag) & PROMPTS_HARD) != 0 ? &out->hard : &out->single, v.strict);
+        const bool hard = (PROMPTS_TAG(tag) & PROMPTS_HARD) != 0;
+        evaluate_add(&out->tag[tag], v.strict);
+        evaluate_add(hard ? &out->hard : &out->single, v.strict);
+        evaluate_add_clauses(hard ? out->hard_clause : out->single_clause, &v);
     }
     mem_free(prompt);
     return rc;

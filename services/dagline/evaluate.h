@@ -9,6 +9,7 @@
 #include "diffusion/schedule.h"
 #include "metrics/stats.h"
 #include "shapes/diversity.h"
+#include "shapes/judge.h"
 #include "shapes/prompts.h"
 
 #include <stddef.h>
@@ -31,15 +32,22 @@ struct evaluate_share {
     uint64_t hits, n;
 };
 
+/* The judge's clauses, each alone: what goes wrong where a picture fails. */
+enum { CLAUSE_COUNT, CLAUSE_SHAPE, CLAUSE_COLOUR, CLAUSE_SIZE, CLAUSE_POSITION, CLAUSE_BACKGROUND, CLAUSES };
+extern const char *const evaluate_clause_names[CLAUSES];
+
 struct evaluation {
     struct evaluate_share tag[TAG_COUNT]; /* strict alignment */
     struct evaluate_share single, hard;   /* PROMPTS_EASY and PROMPTS_HARD */
+    struct evaluate_share single_clause[CLAUSES], hard_clause[CLAUSES];
     struct stats soft;                    /* soft alignment over all pictures */
     struct diversity diversity;
     double seconds;
 };
 
 double evaluate_rate(const struct evaluate_share *s);
+void evaluate_add(struct evaluate_share *s, bool hit);
+void evaluate_add_clauses(struct evaluate_share clause[CLAUSES], const struct judge_verdict *v);
 
 int evaluate(struct evaluation *out, struct pipeline *p, const struct evaluate_options *o,
              int (*poll)(void *, struct err *), void *arg, struct err *e) MUST_USE;

@@ -4,7 +4,6 @@
 #include "diffusion/model.h"
 #include "io/image.h"
 #include "nn/runner.h"
-#include "shapes/judge.h"
 #include "shapes/scene.h"
 
 #include <math.h>
@@ -23,24 +22,15 @@ struct trip {
     double square;
 };
 
-const char *const round_trip_clauses[ROUND_TRIP_CLAUSES] = {"count", "shape", "colour", "size", "position", "background"};
-
-static void add(struct evaluate_share *s, bool hit)
-{
-    s->hits += hit;
-    s->n++;
-}
-
 static void judge_one(struct trip *t, bool after, const uint8_t *rgb, const struct caption_spec *spec)
 {
     struct judge_view view;
     struct judge_verdict v;
     judge_look(t->judge, &view, rgb);
     judge_score(&v, &view, spec);
-    add(after ? &t->out->after : &t->out->truth, v.strict);
-    const bool clause[ROUND_TRIP_CLAUSES] = {v.count, v.shape, v.colour, v.size, v.position, v.background};
-    for (int i = 0; after && i < ROUND_TRIP_CLAUSES; i++)
-        add(&t->out->clause[i], clause[i]);
+    evaluate_add(after ? &t->out->after : &t->out->truth, v.strict);
+    if (after)
+        evaluate_add_clauses(t->out->clause, &v);
 }
 
 static int batch(struct trip *t, uint64_t seed, uint64_t first, size_t n, struct err *e)

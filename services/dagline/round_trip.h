@@ -8,13 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROUND_TRIP_CLAUSES 6
-extern const char *const round_trip_clauses[ROUND_TRIP_CLAUSES];
-
 struct round_trip {
     double psnr;                        /* dB, of the mean squared error over all pictures */
     struct evaluate_share truth, after; /* strict alignment of drawn pictures, and of their reconstructions */
-    struct evaluate_share clause[ROUND_TRIP_CLAUSES]; /* of the reconstructions, each clause alone */
+    struct evaluate_share clause[CLAUSES]; /* of the reconstructions, each clause alone */
 };
 
 /* Draws `pictures` scenes with captions, encodes (by the mean) and decodes them. */
