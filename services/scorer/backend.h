@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "rollout/trajectory.h"
+#include "scorer/endpoint.h"
 #include "scorer/params.h"
 #include "wire/loop.h"
 
@@ -19,6 +20,7 @@
 
 #define BACKEND_BUILTIN_PREFIX "builtin:" /* of reward.backend: no service, rewards of our own */
 #define BACKEND_BATCH_MAX 1024
+#define BACKEND_ENDPOINTS_MAX 16 /* of one reward */
 #define BACKEND_REASON_BYTES_MAX 200
 #define BACKEND_COMPONENTS_MAX (TRAJECTORY_COMPONENTS_MAX - 1) /* one place is the raw score's */
 
@@ -57,11 +59,19 @@ struct backend_result {
     char reason[BACKEND_REASON_BYTES_MAX]; /* one line; "" where OK */
     const struct backend_score *scores;    /* [count] where OK; valid during the call */
     size_t count;
+    double seconds; /* of the service's last answer; 0 where there was none */
 };
 
 struct backend_counters {
-    uint64_t calls, retries, failures[BACKEND_FAILURES];
+    uint64_t calls, retries, hedges, failures[BACKEND_FAILURES];
     double seconds; /* spent in calls that were answered */
+};
+
+/* One endpoint of a service, for those who watch. */
+struct backend_endpoint {
+    const char *reward; /* NAME of rewards.NAME, or "" */
+    size_t index;       /* in reward.url */
+    const struct endpoint *health;
 };
 
 /* Filled by the backend's open function. */
@@ -73,10 +83,14 @@ struct backend {
     /* Batches that may be submitted now; 0 while the service is not known yet or is being spared.
      */
     size_t (*room)(void *self);
-    size_t items_max; /* of one batch */
+    size_t items_max;   /* of one batch */
+    size_t batches_max; /* at once */
     bool (*ready)(void *self);
     uint64_t (*bytes_bound)(void *self, size_t image_bytes);
     void (*counters)(void *self, struct backend_counters *out);
+    /* Writes at most `max`, returns how many; the health lives as long as the backend.  NULL: it
+     * has none. */
+    size_t (*endpoints)(void *self, struct backend_endpoint *out, size_t max);
     void (*close)(void *self);
 };
 

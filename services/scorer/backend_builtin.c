@@ -135,6 +135,7 @@ int backend_open_builtin(struct backend *out, const struct reward_params *p, bac
     *out = (struct backend){.self = b,
                             .submit = builtin_submit,
                             .items_max = BACKEND_BATCH_MAX,
+                            .batches_max = 1,
                             .room = builtin_room,
                             .ready = builtin_ready,
                             .bytes_bound = builtin_bytes,

@@ -36,6 +36,7 @@ struct slot {
     uint16_t *place;              /* owned [parts][n]: which item the part's i-th is */
     size_t *count;                /* owned [parts] */
     bool *asked;                  /* owned [parts][n] */
+    double seconds; /* of the slowest part */
     enum backend_failure failure;
     char reason[BACKEND_REASON_BYTES_MAX];
 };
@@ -117,8 +118,11 @@ static void slot_free(struct slot *x)
 
 static void finish(struct combined *c, struct slot *x)
 {
-    struct backend_result r = {
-        .batch = x->batch, .failure = x->failure, .scores = c->out, .count = x->n};
+    struct backend_result r = {.batch = x->batch,
+                               .failure = x->failure,
+                               .scores = c->out,
+                               .count = x->n,
+                               .seconds = x->seconds};
     memcpy(r.reason, x->reason, sizeof r.reason);
     for (size_t i = 0; r.failure == BACKEND_OK && i < x->n; i++) {
         combine(&c->out[i], c, x, i);
@@ -143,6 +147,7 @@ static void on_part(void *arg, const struct backend_result *r)
         at++;
     assert(at < c->slots);
     struct slot *x = &c->slot[at];
+    x->seconds = fmax(x->seconds, r->seconds);
     if (r->failure == BACKEND_OK) {
         assert(r->count == x->count[k]);
         for (size_t i = 0; i < r->count; i++)
@@ -267,10 +272,25 @@ static void combined_counters(void *self, struct backend_counters *out)
         c->part[k].backend.counters(c->part[k].backend.self, &one);
         out->calls += one.calls;
         out->retries += one.retries;
+        out->hedges += one.hedges;
         out->seconds += one.seconds;
         for (int i = 0; i < BACKEND_FAILURES; i++)
             out->failures[i] += one.failures[i];
     }
+}
+
+static size_t combined_endpoints(void *self, struct backend_endpoint *out, size_t max)
+{
+    struct combined *c = self;
+    size_t n = 0;
+    for (size_t k = 0; k < c->parts; k++) {
+        const struct backend *b = &c->part[k].backend;
+        const size_t from = n;
+        n += b->endpoints != NULL ? b->endpoints(b->self, out + n, max - n) : 0;
+        for (size_t i = from; i < n; i++)
+            out[i].reward = c->part[k].name;
+    }
+    return n;
 }
 
 static void combined_close(void *self)
@@ -306,16 +326,18 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
             goto fail;
         part->open = true;
         items_max = part->backend.items_max < items_max ? part->backend.items_max : items_max;
-        c->slots += (size_t)p[k].concurrency + 1;
+        c->slots += part->backend.batches_max;
     }
     c->slot = mem_new(c->slots, sizeof *c->slot);
     *out = (struct backend){.self = c,
                             .submit = combined_submit,
                             .items_max = items_max,
+                            .batches_max = c->slots,
                             .room = combined_room,
                             .ready = combined_ready,
                             .bytes_bound = combined_bytes,
                             .counters = combined_counters,
+                            .endpoints = combined_endpoints,
                             .close = combined_close};
     return 0;
 fail:

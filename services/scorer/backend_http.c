@@ -1,63 +1,71 @@
-/* The only door to libcurl: a reward service over HTTP/1.1, in the form that reward.backend names
- * (form.h).
+/* A reward service over HTTP, in the form that reward.backend names (form.h), at one endpoint or several.
  *
- * One connection pool, driven by the service's loop.  A call is a POST that is built once and may
- * be tried several times; only what may be better later is tried again (no connection, cut answer,
- * timeout, 408, 425, 429, 5xx), after a full-jitter exponential backoff or the service's own
- * Retry-After. How many calls run at once is learnt: halved by 429, 503 and failed transport, grown
- * by answers. */
+ * A call is a request that is built once and may be tried several times.  Only what may be better later is tried
+ * again (no connection, cut answer, timeout, 408, 425, 429, 5xx), after a decorrelated-jitter backoff (sleep =
+ * uniform(backoff, 3 x the last one), capped) or the service's own Retry-After.  Each try goes to the endpoint with the
+ * most room; how many calls an endpoint has at once, and when it is left alone, is its health's (endpoint.h).
+ *
+ * With reward.hedge a call whose answer takes longer than the endpoint's 95th percentile is sent once more, to another
+ * endpoint where there is one; the first whole answer counts and the other try is given up. */
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "scorer/address.h"
 #include "scorer/backend.h"
+#include "scorer/endpoint.h"
+#include "scorer/exchange.h"
 #include "scorer/form.h"
 #include "scorer/oip.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
-#include <curl/curl.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#define URL_BYTES_MAX 8192
 #define REQUEST_BYTES_MAX ((size_t)512 << 20)
-#define HEADERS_BYTES_MAX (64u << 10)
-#define RETRY_AFTER_S_MAX 60
 #define BACKOFF_MS_MAX 20000
-#define METADATA_RETRY_MS_MAX 2000
-#define METADATA_ANSWER_BYTES_MAX (256u << 10)
+#define DESCRIBE_RETRY_MS_MAX 2000
+#define DESCRIBE_ANSWER_BYTES_MAX (256u << 10)
+#define CALLS_MAX 192 /* at once over all endpoints: each has a socket in the loop */
+#define TRIES_AT_ONCE 2
+#define HEDGE_LATENCY 0.95
+#define HEDGE_SHARE 0.1 /* of all calls, at most: where every call is slow a second one makes it worse */
+#define HEDGE_MS_LEAST 10
 
 enum call_state { CALL_FREE, CALL_WAITING, CALL_RUNNING };
 
-struct http;
+struct call;
+
+/* One try on the wire. */
+struct attempt {
+    struct call *call;
+    struct exchange *exchange;
+    size_t endpoint;
+    int64_t began_ms;
+};
 
 struct call {
     struct http *http;
     enum call_state state;
-    bool metadata;
+    bool describe; /* asks an endpoint what it takes; `only` is that endpoint */
+    size_t only;
     uint64_t batch;
     size_t n;
     char id[OIP_ID_BYTES_MAX];
     struct buf body;
     char content_type[FORM_HEADER_BYTES_MAX], header[FORM_LINE_BYTES_MAX];
-
     uint32_t tries;
-    int64_t deadline_ms, next_ms, began_ms;
-    CURL *easy;
-    struct curl_slist *headers;
-    struct buf answer;
-    size_t answer_json_bytes, header_bytes;
-    bool answer_has_json_bytes, too_large, refused_address;
-    int64_t retry_after_s;
-    char why[CURL_ERROR_SIZE];
+    bool hedged;
+    int64_t deadline_ms, next_ms, delay_ms;
+    struct attempt attempt[TRIES_AT_ONCE];
+};
+
+struct http_endpoint {
+    char base_url[ADDRESS_URL_BYTES_MAX];
+    struct address_rule rule;
+    struct endpoint health;
+    bool described; /* said what it takes, or need not */
 };
 
 struct http {
@@ -66,130 +74,22 @@ struct http {
     backend_done *done;
     void *arg;
     struct form form;
-    char base_url[URL_BYTES_MAX];
     char bearer[CONFIG_TEXT_BYTES_MAX], header[CONFIG_TEXT_BYTES_MAX]; /* secrets */
 
-    CURLM *multi;
-    struct call *calls; /* [count]: one for metadata, the others for batches */
+    struct exchange_options exchange_options;
+    struct exchange_pool *pool;
+    struct http_endpoint endpoint[BACKEND_ENDPOINTS_MAX];
+    size_t endpoints, turn; /* turn: which one is looked at first */
+    struct call *calls;     /* [count]: one an endpoint for its description, the others for batches */
     size_t count;
-    bool ready;
-    double limit; /* calls at once, learnt */
 
-    int timer;           /* of the loop, -1: none */
-    int64_t curl_due_ms; /* INT64_MAX: none */
+    int timer; /* of the loop, -1: none */
     uint64_t jitter;
-    struct err loop_error; /* of a watch that could not be added */
     struct backend_counters counters;
     struct backend_score scores[BACKEND_BATCH_MAX];
 };
 
-static int on_timer(void *arg, struct err *e);
-
-/* ---- curl's callbacks ---- */
-
-static size_t on_body(char *data, size_t one, size_t n, void *arg)
-{
-    struct call *c = arg;
-    (void)one;
-    buf_add(&c->answer, data, n);
-    c->too_large = c->answer.overflowed;
-    return c->too_large ? 0 : n;
-}
-
-static bool header_value(const char *line, size_t n, const char *name, char *out, size_t out_bytes)
-{
-    const size_t k = strlen(name);
-    if (n <= k || line[k] != ':' || strncasecmp(line, name, k) != 0)
-        return false;
-    const char *v = line + k + 1;
-    const char *end = line + n;
-    while (v < end && (*v == ' ' || *v == '\t'))
-        v++;
-    while (end > v && (end[-1] == '\r' || end[-1] == '\n' || end[-1] == ' '))
-        end--;
-    snprintf(out, out_bytes, "%.*s", (int)(end - v), v);
-    return true;
-}
-
-static size_t on_header(char *line, size_t one, size_t n, void *arg)
-{
-    struct call *c = arg;
-    char value[64];
-    (void)one;
-    c->header_bytes += n;
-    c->too_large |= c->header_bytes > HEADERS_BYTES_MAX;
-    if (n > 5 && strncmp(line, "HTTP/", 5) == 0) {
-        c->retry_after_s = -1;
-        c->answer_has_json_bytes = false;
-    } else if (header_value(line, n, "Retry-After", value, sizeof value)) {
-        c->retry_after_s =
-            oip_retry_after_s(value, clock_wall_ns(NULL) / CLOCK_NS_PER_S, RETRY_AFTER_S_MAX);
-    } else if (header_value(line, n, "Inference-Header-Content-Length", value, sizeof value)) {
-        char *end = value;
-        c->answer_json_bytes = strtoul(value, &end, 10);
-        /* A length that is no number fits no answer: it is refused when the answer is read. */
-        c->answer_has_json_bytes = true;
-        if (*end != 0 || value[0] < '0' || value[0] > '9')
-            c->answer_json_bytes = SIZE_MAX;
-    }
-    return c->too_large ? 0 : n;
-}
-
-/* Addresses that no reward service has: link-local (cloud metadata), unspecified, multicast. Looked
- * at when the socket is made, so that no name can resolve around it. */
-static bool address_allowed(const struct curl_sockaddr *a)
-{
-    if (a->family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, &a->addr, sizeof in);
-        const uint32_t ip = ntohl(in.sin_addr.s_addr);
-        return ip >> 16 != 0xa9fe && ip >> 24 != 0 && ip >> 28 < 14;
-    }
-    if (a->family == AF_INET6) {
-        struct sockaddr_in6 in;
-        memcpy(&in, &a->addr, sizeof in);
-        return !IN6_IS_ADDR_LINKLOCAL(&in.sin6_addr) && !IN6_IS_ADDR_UNSPECIFIED(&in.sin6_addr) &&
-               !IN6_IS_ADDR_MULTICAST(&in.sin6_addr) && !IN6_IS_ADDR_V4MAPPED(&in.sin6_addr);
-    }
-    return false;
-}
-
-static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
-{
-    struct call *c = arg;
-    (void)purpose;
-    if (!address_allowed(a)) {
-        c->refused_address = true;
-        return CURL_SOCKET_BAD;
-    }
-    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
-}
-
-static int on_fd(void *arg, int fd, int events, struct err *e);
-
-static int on_watch(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
-{
-    struct http *h = arg;
-    (void)easy;
-    (void)socket_arg;
-    if (what == CURL_POLL_REMOVE) {
-        loop_remove_fd(h->loop, fd);
-        return 0;
-    }
-    const int events =
-        (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0);
-    return loop_add_fd(h->loop, fd, events, on_fd, h, &h->loop_error);
-}
-
-static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
-{
-    struct http *h = arg;
-    (void)multi;
-    h->curl_due_ms = timeout_ms < 0 ? INT64_MAX : clock_mono_ms(NULL) + timeout_ms;
-    return 0;
-}
-
-/* ---- one call ---- */
+static int drive(struct http *h, struct err *e);
 
 static uint64_t next_jitter(struct http *h)
 {
@@ -199,159 +99,124 @@ static uint64_t next_jitter(struct http *h)
     return h->jitter;
 }
 
-static void add_header(struct call *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void add_header(struct call *c, const char *fmt, ...)
+/* ---- one try ---- */
+
+static struct http_endpoint *endpoint_of(const struct attempt *a)
 {
-    char line[FORM_LINE_BYTES_MAX + 64];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    c->headers = curl_slist_append(c->headers, line);
+    return &a->call->http->endpoint[a->endpoint];
 }
 
-static void make_headers(struct call *c)
+static int begin(struct attempt *a, size_t endpoint, struct err *e)
 {
-    const struct http *h = c->http;
-    curl_slist_free_all(c->headers);
-    c->headers = NULL;
-    add_header(c, "Accept: application/json, application/octet-stream");
-    add_header(c, "Expect:");
-    if (h->bearer[0] != 0)
-        add_header(c, "Authorization: Bearer %s", h->bearer);
-    if (h->header[0] != 0)
-        add_header(c, "%s", h->header);
-    if (c->metadata)
-        return;
-    add_header(c, "Content-Type: %s", c->content_type);
-    if (c->header[0] != 0)
-        add_header(c, "%s", c->header);
-    add_header(c, "Idempotency-Key: %s", c->id);
-}
-
-static void set_safety(struct call *c)
-{
-    CURL *x = c->easy;
-    curl_easy_setopt(x, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(x, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(x, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(x, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(x, CURLOPT_PROXY,
-                     ""); /* and the proxy variables of the environment are ignored */
-    curl_easy_setopt(x, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    curl_easy_setopt(x, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(x, CURLOPT_OPENSOCKETFUNCTION, on_open);
-    curl_easy_setopt(x, CURLOPT_OPENSOCKETDATA, c);
-    curl_easy_setopt(x, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(x, CURLOPT_SSL_VERIFYHOST, 2L);
-    curl_easy_setopt(x, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (c->http->p.ca_file[0] != 0)
-        curl_easy_setopt(x, CURLOPT_CAINFO, c->http->p.ca_file);
-    if (c->http->p.client_cert[0] != 0)
-        curl_easy_setopt(x, CURLOPT_SSLCERT, c->http->p.client_cert);
-    if (c->http->p.client_key[0] != 0)
-        curl_easy_setopt(x, CURLOPT_SSLKEY, c->http->p.client_key);
-}
-
-static void start(struct call *c)
-{
+    struct call *c = a->call;
     struct http *h = c->http;
-    const int64_t now_ms = clock_mono_ms(NULL);
-    char url[URL_BYTES_MAX + FORM_PATH_BYTES_MAX];
-    snprintf(url, sizeof url, "%s%s", h->base_url,
-             c->metadata ? h->form.describe_path : h->form.score_path);
-    const int64_t left_ms = c->deadline_ms - now_ms;
-    const long timeout_ms = (long)(h->p.timeout_ms < left_ms ? h->p.timeout_ms
-                                   : left_ms > 1             ? left_ms
-                                                             : 1);
-    c->tries++;
-    c->began_ms = now_ms;
+    const int64_t now_ms = clock_mono_ms(NULL), left_ms = c->deadline_ms - now_ms;
+    char url[ADDRESS_URL_BYTES_MAX + FORM_PATH_BYTES_MAX];
+    char line[3][FORM_LINE_BYTES_MAX + 64];
+    a->endpoint = endpoint;
+    a->began_ms = now_ms;
     c->state = CALL_RUNNING;
-    c->answer_has_json_bytes = c->too_large = c->refused_address = false;
-    c->header_bytes = 0;
-    c->retry_after_s = -1;
-    c->why[0] = 0;
-    buf_clear(&c->answer);
-    make_headers(c);
-    curl_easy_reset(c->easy);
-    set_safety(c);
-    curl_easy_setopt(c->easy, CURLOPT_URL, url);
-    curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
-    curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->why);
-    curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
-    curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(c->easy, CURLOPT_HEADERDATA, c);
-    curl_easy_setopt(c->easy, CURLOPT_PRIVATE, c);
-    curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, timeout_ms);
-    curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms < 5000 ? timeout_ms : 5000L);
-    if (!c->metadata) {
-        curl_easy_setopt(c->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, c->body.data);
-        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->body.bytes);
-        h->counters.calls++;
-        h->counters.retries += c->tries > 1;
+    struct exchange_request q = {.url = url,
+                                 .rule = &endpoint_of(a)->rule,
+                                 .timeout_ms = h->p.timeout_ms < left_ms ? h->p.timeout_ms
+                                               : left_ms > 1             ? left_ms
+                                                                         : 1};
+    size_t n = 0;
+    q.headers[n++] = "Accept: application/json, application/octet-stream";
+    if (h->bearer[0] != 0) {
+        snprintf(line[0], sizeof line[0], "Authorization: Bearer %s", h->bearer);
+        q.headers[n++] = line[0];
     }
-    curl_multi_add_handle(h->multi, c->easy);
+    if (h->header[0] != 0)
+        q.headers[n++] = h->header;
+    if (!c->describe) {
+        snprintf(line[1], sizeof line[1], "Content-Type: %s", c->content_type);
+        snprintf(line[2], sizeof line[2], "Idempotency-Key: %s", c->id);
+        q.headers[n++] = line[1];
+        q.headers[n++] = line[2];
+        if (c->header[0] != 0)
+            q.headers[n++] = c->header;
+        q.body = buf_text(&c->body);
+        q.body_bytes = c->body.bytes;
+        endpoint_begin(&endpoint_of(a)->health, now_ms);
+        h->counters.calls++;
+    }
+    snprintf(url, sizeof url, "%s%s", endpoint_of(a)->base_url,
+             c->describe ? h->form.describe_path : h->form.score_path);
+    return exchange_begin(a->exchange, &q, e);
 }
+
+static void give_up(struct attempt *a)
+{
+    if (!exchange_running(a->exchange))
+        return;
+    exchange_cancel(a->exchange);
+    endpoint_end(&endpoint_of(a)->health, ENDPOINT_CANCELLED, 0, 0);
+}
+
+/* ---- what an end means ---- */
 
 struct verdict {
     enum backend_failure failure;
     bool again; /* may be better later */
-    bool spare; /* the service is overloaded or away: fewer calls at once */
+    enum endpoint_outcome outcome;
     char reason[BACKEND_REASON_BYTES_MAX];
 };
 
-static struct verdict verdict_of_curl(const struct call *c, CURLcode code)
+static struct verdict verdict_without_answer(const struct http *h, const struct exchange_result *r)
 {
-    struct verdict v = {.failure = BACKEND_TRANSPORT, .again = true, .spare = true};
-    if (c->too_large) {
-        v = (struct verdict){.failure = BACKEND_TOO_LARGE};
-        snprintf(v.reason, sizeof v.reason, "the answer is larger than %zu bytes",
-                 c->answer.bytes_max);
+    struct verdict v = {.failure = BACKEND_TRANSPORT, .again = true, .outcome = ENDPOINT_LOST};
+    if (r->end == EXCHANGE_TOO_LARGE) {
+        v = (struct verdict){.failure = BACKEND_TOO_LARGE, .outcome = ENDPOINT_ANSWERED};
+        snprintf(v.reason, sizeof v.reason, "the answer is larger than %" PRId64 " bytes", h->p.answer_max_bytes);
         return v;
     }
-    if (code == CURLE_OPERATION_TIMEDOUT)
+    if (r->end == EXCHANGE_TIMEOUT)
         v.failure = BACKEND_TIMEOUT;
-    /* What a configuration error or a certificate causes stays so. */
-    v.again = !c->refused_address && code != CURLE_UNSUPPORTED_PROTOCOL &&
-              code != CURLE_URL_MALFORMAT && code != CURLE_PEER_FAILED_VERIFICATION &&
-              code != CURLE_SSL_CACERT_BADFILE;
-    snprintf(v.reason, sizeof v.reason, "%.150s",
-             c->refused_address ? "the service's address is link-local, unspecified or multicast"
-             : c->why[0] != 0   ? c->why
-                                : curl_easy_strerror(code));
+    v.again = r->end != EXCHANGE_HOPELESS;
+    snprintf(v.reason, sizeof v.reason, "%.190s", r->reason);
     return v;
 }
 
-static struct verdict verdict_of_status(const struct call *c, long status)
+/* A quota that is used up comes as 429 too, and no waiting mends it. */
+static bool quota_is_used_up(const struct exchange_result *r)
 {
-    struct verdict v = {.failure = BACKEND_ANSWER};
-    if (status >= 300 && status < 400)
+    static const char code[] = "insufficient_quota";
+    const char *text = r->answer;
+    for (size_t i = 0; i + sizeof code - 1 <= r->answer_bytes; i++)
+        if (memcmp(text + i, code, sizeof code - 1) == 0)
+            return true;
+    return false;
+}
+
+static struct verdict verdict_of_status(const struct exchange_result *r)
+{
+    struct verdict v = {.failure = BACKEND_ANSWER, .outcome = ENDPOINT_ANSWERED};
+    if (r->status >= 300 && r->status < 400)
         v.failure = BACKEND_REDIRECT;
-    else if (status == 408 || status == 425 || status == 429 || status == 503)
-        v = (struct verdict){
-            .failure = BACKEND_BUSY, .again = true, .spare = status == 429 || status == 503};
-    else if (status >= 500)
-        v = (struct verdict){.failure = BACKEND_SERVER, .again = true};
-    else if (status >= 400)
+    else if (r->status == 429 && quota_is_used_up(r))
+        v.failure = BACKEND_REFUSED;
+    else if (r->status == 429 || r->status == 503)
+        v = (struct verdict){.failure = BACKEND_BUSY, .again = true, .outcome = ENDPOINT_BUSY};
+    else if (r->status == 408 || r->status == 425)
+        v = (struct verdict){.failure = BACKEND_BUSY, .again = true, .outcome = ENDPOINT_ANSWERED};
+    else if (r->status >= 500)
+        v = (struct verdict){.failure = BACKEND_SERVER, .again = true, .outcome = ENDPOINT_FAULT};
+    else if (r->status >= 400)
         v.failure = BACKEND_REFUSED;
     char text[120];
-    oip_read_error(text, sizeof text, c->answer.data, c->answer.bytes);
-    snprintf(v.reason, sizeof v.reason, "status %ld%s%s", status, text[0] != 0 ? ": " : "", text);
+    oip_read_error(text, sizeof text, r->answer, r->answer_bytes);
+    snprintf(v.reason, sizeof v.reason, "status %ld%s%s", r->status, text[0] != 0 ? ": " : "", text);
     return v;
 }
 
-static struct verdict judge_answer(struct call *c)
+static struct verdict verdict_of_answer(struct call *c, const struct exchange_result *r)
 {
     struct http *h = c->http;
-    struct verdict v = {.failure = BACKEND_OK};
+    struct verdict v = {.failure = BACKEND_OK, .outcome = ENDPOINT_ANSWERED};
     struct err e = {0};
-    const struct form_answer a = {.body = c->answer.data,
-                                  .bytes = c->answer.bytes,
-                                  .json_bytes = c->answer_has_json_bytes ? c->answer_json_bytes
-                                                                         : c->answer.bytes};
-    const int rc = c->metadata ? h->form.describe(h->form.self, &a, &e)
+    const struct form_answer a = {.body = r->answer, .bytes = r->answer_bytes, .json_bytes = r->json_bytes};
+    const int rc = c->describe ? h->form.describe(h->form.self, &a, &e)
                                : h->form.read(h->form.self, h->scores, c->n, c->id, &a, &e);
     if (rc < 0) {
         v.failure = BACKEND_ANSWER;
@@ -360,136 +225,179 @@ static struct verdict judge_answer(struct call *c)
     return v;
 }
 
-static void release(struct call *c)
+static struct verdict verdict_of(struct call *c, const struct exchange_result *r)
 {
-    buf_done(&c->body);
-    buf_done(&c->answer);
-    curl_slist_free_all(c->headers);
-    c->headers = NULL;
-    c->state = CALL_FREE;
+    return r->end != EXCHANGE_ANSWERED ? verdict_without_answer(c->http, r)
+           : r->status != 200          ? verdict_of_status(r)
+                                       : verdict_of_answer(c, r);
 }
 
-/* Full jitter: uniform in [0, min(cap, first * 2^tries)], or what the service asked for. */
-static int64_t delay_ms(struct call *c)
+/* ---- ends ---- */
+
+static int64_t delay_ms(struct call *c, int64_t retry_after_s)
 {
     struct http *h = c->http;
-    if (c->retry_after_s >= 0)
-        return c->retry_after_s * 1000 + (int64_t)(next_jitter(h) % 100);
-    int64_t cap_ms = h->p.backoff_ms;
-    for (uint32_t i = 1; i < c->tries && cap_ms < BACKOFF_MS_MAX; i++)
-        cap_ms *= 2;
-    cap_ms = cap_ms < BACKOFF_MS_MAX ? cap_ms : BACKOFF_MS_MAX;
-    if (c->metadata && cap_ms > METADATA_RETRY_MS_MAX)
-        cap_ms = METADATA_RETRY_MS_MAX;
-    return (int64_t)(next_jitter(h) % (uint64_t)(cap_ms + 1));
+    const int64_t cap_ms = c->describe ? DESCRIBE_RETRY_MS_MAX : BACKOFF_MS_MAX;
+    if (retry_after_s >= 0)
+        return retry_after_s * 1000 + (int64_t)(next_jitter(h) % 100);
+    const int64_t least = h->p.backoff_ms, most = c->delay_ms * 3 > least ? c->delay_ms * 3 : least;
+    c->delay_ms = least + (int64_t)(next_jitter(h) % (uint64_t)(most - least + 1));
+    if (c->delay_ms > cap_ms)
+        c->delay_ms = cap_ms;
+    return c->delay_ms;
 }
 
-static void learn(struct http *h, const struct verdict *v)
-{
-    if (v->failure == BACKEND_OK)
-        h->limit += 1.0 / h->limit;
-    else if (v->spare)
-        h->limit *= 0.5;
-    if (h->limit > (double)h->p.concurrency)
-        h->limit = (double)h->p.concurrency;
-    if (h->limit < 1.0)
-        h->limit = 1.0;
-}
-
-/* The service is asked what it takes until it says so: no batch is sent before. */
-static void end_metadata(struct call *c, const struct verdict *v)
+/* An endpoint is asked what it takes until it says so: no batch goes there before. */
+static void end_describe(struct call *c, const struct verdict *v, int64_t retry_after_s)
 {
     struct http *h = c->http;
+    struct http_endpoint *p = &h->endpoint[c->only];
     if (v->failure == BACKEND_OK) {
-        h->ready = true;
-        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s form=%s", h->p.url, h->p.model,
-                  h->p.backend);
-        release(c);
+        p->described = true;
+        c->state = CALL_FREE;
+        log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s form=%s", p->base_url, h->p.model, h->p.backend);
         return;
     }
     if ((c->tries & (c->tries - 1)) == 0) /* the 1st, 2nd, 4th, 8th ... time */
-        log_event(LOG_WARN, "reward_service_waiting", "url=%s tries=%u failure=%s reason=%s",
-                  h->p.url, c->tries, backend_failure_name(v->failure), v->reason);
+        log_event(LOG_WARN, "reward_service_waiting", "url=%s tries=%u failure=%s reason=%s", p->base_url, c->tries,
+                  backend_failure_name(v->failure), v->reason);
     c->state = CALL_WAITING;
-    c->next_ms = clock_mono_ms(NULL) + 50 + delay_ms(c);
-    c->deadline_ms = INT64_MAX / 2;
+    c->next_ms = clock_mono_ms(NULL) + 50 + delay_ms(c, retry_after_s);
 }
 
-static void end_batch(struct call *c, const struct verdict *v)
+static void finish(struct call *c, const struct verdict *v, int64_t seconds_ms)
 {
     struct http *h = c->http;
-    learn(h, v);
-    const int64_t now_ms = clock_mono_ms(NULL);
-    if (v->again && c->tries <= (uint32_t)h->p.retries) {
-        c->next_ms = now_ms + delay_ms(c);
-        if (c->next_ms < c->deadline_ms) {
-            c->state = CALL_WAITING;
-            return;
-        }
-    }
-    struct backend_result result = {
-        .batch = c->batch, .failure = v->failure, .scores = h->scores, .count = c->n};
+    struct backend_result result = {.batch = c->batch,
+                                    .failure = v->failure,
+                                    .scores = h->scores,
+                                    .count = c->n,
+                                    .seconds = (double)seconds_ms / 1000.0};
     snprintf(result.reason, sizeof result.reason, "%s", v->reason);
     h->counters.failures[v->failure]++;
     if (v->failure == BACKEND_OK)
-        h->counters.seconds += (double)(now_ms - c->began_ms) / 1000.0;
-    release(c);
+        h->counters.seconds += result.seconds;
+    buf_done(&c->body);
+    c->state = CALL_FREE;
     h->done(h->arg, &result);
 }
 
-static void collect(struct http *h)
+static int on_end(void *arg, const struct exchange_result *r, struct err *e)
 {
-    int left;
-    for (CURLMsg *m; (m = curl_multi_info_read(h->multi, &left)) != NULL;) {
-        if (m->msg != CURLMSG_DONE)
-            continue;
-        struct call *c = NULL;
-        long status = 0;
-        const CURLcode code = m->data.result;
-        CURL *easy = m->easy_handle;
-        curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&c);
-        curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-        curl_multi_remove_handle(h->multi, easy);
-        const struct verdict v = code != CURLE_OK ? verdict_of_curl(c, code)
-                                 : status != 200  ? verdict_of_status(c, status)
-                                                  : judge_answer(c);
-        if (c->metadata)
-            end_metadata(c, &v);
-        else
-            end_batch(c, &v);
+    struct attempt *a = arg;
+    struct call *c = a->call;
+    struct http *h = c->http;
+    const int64_t now_ms = clock_mono_ms(NULL);
+    const struct verdict v = verdict_of(c, r);
+    if (c->describe) {
+        end_describe(c, &v, r->retry_after_s);
+        return drive(h, e);
     }
+    struct endpoint *health = &endpoint_of(a)->health;
+    const enum endpoint_breaker before = health->breaker;
+    endpoint_end(health, v.outcome, now_ms - a->began_ms, now_ms);
+    if (health->breaker != before)
+        log_event(health->breaker == ENDPOINT_CLOSED ? LOG_INFO : LOG_WARN, "reward_service_breaker",
+                  "url=%s state=%s reason=%s", endpoint_of(a)->base_url,
+                  health->breaker == ENDPOINT_CLOSED ? "closed" : "open", v.reason);
+    struct attempt *other = &c->attempt[a == &c->attempt[0]];
+    if (v.again && exchange_running(other->exchange))
+        return drive(h, e); /* the other try decides */
+    give_up(other);
+    if (v.again && c->tries <= (uint32_t)h->p.retries) {
+        c->next_ms = now_ms + delay_ms(c, r->retry_after_s);
+        if (c->next_ms < c->deadline_ms) {
+            c->state = CALL_WAITING;
+            return drive(h, e);
+        }
+    }
+    finish(c, &v, now_ms - a->began_ms);
+    return drive(h, e);
 }
 
 /* ---- driving ---- */
 
-static int drive(struct http *h, struct err *e)
+/* The endpoint with the most room, one other than `but` where there is one; before all others one that is due for a
+ * probe: without it, it would never be taken back. */
+static bool pick(struct http *h, size_t but, size_t *out, int64_t now_ms)
 {
-    const int64_t now_ms = clock_mono_ms(NULL);
-    int running;
-    for (size_t i = 0; i < h->count; i++)
-        if (h->calls[i].state == CALL_WAITING && h->calls[i].next_ms <= now_ms)
-            start(&h->calls[i]);
-    if (h->curl_due_ms <= now_ms) {
-        h->curl_due_ms = INT64_MAX;
-        curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    size_t best = 0;
+    for (size_t i = 0; i < h->endpoints; i++) {
+        const size_t k = (h->turn + i) % h->endpoints;
+        if (!h->endpoint[k].described || (k == but && h->endpoints > 1))
+            continue;
+        size_t room = endpoint_room(&h->endpoint[k].health, now_ms);
+        if (room > 0 && h->endpoint[k].health.breaker != ENDPOINT_CLOSED)
+            room = SIZE_MAX;
+        if (room > best) {
+            best = room;
+            *out = k;
+        }
     }
-    collect(h);
-    if (h->loop_error.code != ERR_NONE) {
-        *e = h->loop_error;
-        return -1;
-    }
-    int64_t due_ms = h->curl_due_ms;
-    for (size_t i = 0; i < h->count; i++)
-        if (h->calls[i].state == CALL_WAITING && h->calls[i].next_ms < due_ms)
-            due_ms = h->calls[i].next_ms;
-    if (h->timer >= 0)
-        loop_remove_timer(h->loop, h->timer);
-    h->timer = -1;
-    if (due_ms == INT64_MAX)
+    h->turn++;
+    return best > 0;
+}
+
+static int try_waiting(struct http *h, struct call *c, int64_t now_ms, struct err *e)
+{
+    size_t k = c->only;
+    if (c->next_ms > now_ms)
         return 0;
-    int64_t wait_ms = due_ms - clock_mono_ms(NULL);
-    wait_ms = wait_ms < 1 ? 1 : wait_ms > 60000 ? 60000 : wait_ms;
-    return loop_add_timer(h->loop, (uint32_t)wait_ms, on_timer, h, &h->timer, e);
+    if (!c->describe && c->deadline_ms <= now_ms) {
+        const struct verdict late = {.failure = BACKEND_BUSY, .reason = "no endpoint had room before the deadline"};
+        finish(c, &late, 0);
+        return 0;
+    }
+    if (!c->describe && !pick(h, SIZE_MAX, &k, now_ms))
+        return 0;
+    h->counters.retries += !c->describe && c->tries > 0;
+    c->tries++;
+    c->hedged = false;
+    return begin(&c->attempt[0], k, e);
+}
+
+/* When a running call is to be sent once more; INT64_MAX: not. */
+static int64_t hedge_ms(const struct http *h, const struct call *c)
+{
+    if (!h->p.hedge || c->describe || c->hedged || c->state != CALL_RUNNING ||
+        (double)(h->counters.hedges + 1) > HEDGE_SHARE * (double)h->counters.calls)
+        return INT64_MAX;
+    const int64_t usual_ms = endpoint_latency_ms(&h->endpoint[c->attempt[0].endpoint].health, HEDGE_LATENCY);
+    return usual_ms < 0 ? INT64_MAX
+                        : c->attempt[0].began_ms + (usual_ms > HEDGE_MS_LEAST ? usual_ms : HEDGE_MS_LEAST);
+}
+
+static int try_hedge(struct http *h, struct call *c, int64_t now_ms, struct err *e)
+{
+    size_t k = 0;
+    if (hedge_ms(h, c) > now_ms)
+        return 0;
+    c->hedged = true;
+    if (!pick(h, c->attempt[0].endpoint, &k, now_ms))
+        return 0;
+    h->counters.hedges++;
+    return begin(&c->attempt[1], k, e);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* When there is something to do that no socket tells of; INT64_MAX: nothing. */
+static int64_t next_due_ms(const struct http *h, int64_t now_ms)
+{
+    int64_t due_ms = INT64_MAX, opens_ms = INT64_MAX;
+    for (size_t i = 0; i < h->endpoints; i++)
+        opens_ms = least(opens_ms, endpoint_opens_ms(&h->endpoint[i].health));
+    for (size_t i = 0; i < h->count; i++) {
+        const struct call *c = &h->calls[i];
+        if (c->state == CALL_WAITING) /* for its time, or for room */
+            due_ms = least(due_ms, c->next_ms > now_ms ? c->next_ms : least(opens_ms, c->deadline_ms));
+        else if (c->state == CALL_RUNNING)
+            due_ms = least(due_ms, hedge_ms(h, c));
+    }
+    return due_ms;
 }
 
 static int on_timer(void *arg, struct err *e)
@@ -497,14 +405,26 @@ static int on_timer(void *arg, struct err *e)
     return drive(arg, e);
 }
 
-static int on_fd(void *arg, int fd, int events, struct err *e)
+static int drive(struct http *h, struct err *e)
 {
-    struct http *h = arg;
-    int running;
-    const int what =
-        (events & LOOP_READ ? CURL_CSELECT_IN : 0) | (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0);
-    curl_multi_socket_action(h->multi, fd, what, &running);
-    return drive(h, e);
+    const int64_t now_ms = clock_mono_ms(NULL);
+    for (size_t i = 0; i < h->count; i++) {
+        struct call *c = &h->calls[i];
+        const int rc = c->state == CALL_WAITING   ? try_waiting(h, c, now_ms, e)
+                       : c->state == CALL_RUNNING ? try_hedge(h, c, now_ms, e)
+                                                  : 0;
+        if (rc < 0)
+            return -1;
+    }
+    if (h->timer >= 0)
+        loop_remove_timer(h->loop, h->timer);
+    h->timer = -1;
+    const int64_t due_ms = next_due_ms(h, now_ms);
+    if (due_ms == INT64_MAX)
+        return 0;
+    const int64_t wait_ms = due_ms - now_ms;
+    return loop_add_timer(h->loop, (uint32_t)(wait_ms < 1 ? 1 : wait_ms > 60000 ? 60000 : wait_ms), on_timer, h,
+                          &h->timer, e);
 }
 
 /* ---- the interface ---- */
@@ -528,40 +448,30 @@ static void content_key(char out[OIP_ID_BYTES_MAX], const struct backend_item *i
 
 static struct call *free_call(struct http *h)
 {
-    for (size_t i = 1; i < h->count; i++)
+    for (size_t i = h->endpoints; i < h->count; i++)
         if (h->calls[i].state == CALL_FREE)
             return &h->calls[i];
     return NULL;
 }
 
-static size_t active(const struct http *h)
-{
-    size_t n = 0;
-    for (size_t i = 1; i < h->count; i++)
-        n += h->calls[i].state != CALL_FREE;
-    return n;
-}
-
-static int http_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n,
-                       struct err *e)
+static int http_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n, struct err *e)
 {
     struct http *h = self;
     struct call *c = free_call(h);
-    assert(c != NULL && h->ready && n <= h->form.items_max);
+    assert(c != NULL && n <= h->form.items_max);
     content_key(c->id, items, n);
     buf_init(&c->body, REQUEST_BYTES_MAX);
-    buf_init(&c->answer, (size_t)h->p.answer_max_bytes);
     struct form_request r = {.body = &c->body};
     if (h->form.write(h->form.self, &r, c->id, items, n, e) < 0) {
-        release(c);
+        buf_done(&c->body);
         return -1;
     }
     memcpy(c->content_type, r.content_type, sizeof c->content_type);
     memcpy(c->header, r.header, sizeof c->header);
-    c->metadata = false;
     c->batch = batch;
     c->n = n;
     c->tries = 0;
+    c->delay_ms = 0;
     c->deadline_ms = clock_mono_ms(NULL) + h->p.deadline_ms;
     c->next_ms = 0;
     c->state = CALL_WAITING;
@@ -571,13 +481,25 @@ static int http_submit(void *self, uint64_t batch, const struct backend_item *it
 static size_t http_room(void *self)
 {
     const struct http *h = self;
-    const size_t busy = active(h), limit = (size_t)h->limit;
-    return h->ready && limit > busy ? limit - busy : 0;
+    const int64_t now_ms = clock_mono_ms(NULL);
+    size_t room = 0, waiting = 0, slots = 0;
+    for (size_t i = 0; i < h->endpoints; i++)
+        room += h->endpoint[i].described ? endpoint_room(&h->endpoint[i].health, now_ms) : 0;
+    for (size_t i = h->endpoints; i < h->count; i++) {
+        waiting += h->calls[i].state == CALL_WAITING;
+        slots += h->calls[i].state == CALL_FREE;
+    }
+    room = room > waiting ? room - waiting : 0;
+    return room < slots ? room : slots;
 }
 
 static bool http_ready(void *self)
 {
-    return ((const struct http *)self)->ready;
+    const struct http *h = self;
+    for (size_t i = 0; i < h->endpoints; i++)
+        if (h->endpoint[i].described)
+            return true;
+    return false;
 }
 
 static uint64_t http_bytes(void *self, size_t image_bytes)
@@ -585,8 +507,8 @@ static uint64_t http_bytes(void *self, size_t image_bytes)
     const struct http *h = self;
     const uint64_t text = TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX;
     const uint64_t item = h->form.image_factor * (uint64_t)image_bytes + 2 * text;
-    const uint64_t calls = (uint64_t)h->p.concurrency;
-    return calls * ((uint64_t)h->p.batch * item + (uint64_t)h->p.answer_max_bytes) + sizeof *h;
+    const uint64_t calls = h->count - h->endpoints;
+    return calls * ((uint64_t)h->p.batch * item + TRIES_AT_ONCE * (uint64_t)h->p.answer_max_bytes) + sizeof *h;
 }
 
 static void http_counters(void *self, struct backend_counters *out)
@@ -594,19 +516,24 @@ static void http_counters(void *self, struct backend_counters *out)
     *out = ((const struct http *)self)->counters;
 }
 
+static size_t http_endpoints(void *self, struct backend_endpoint *out, size_t max)
+{
+    const struct http *h = self;
+    const size_t n = h->endpoints < max ? h->endpoints : max;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct backend_endpoint){.reward = "", .index = i, .health = &h->endpoint[i].health};
+    return n;
+}
+
 static void http_close(void *self)
 {
     struct http *h = self;
     for (size_t i = 0; h->calls != NULL && i < h->count; i++) {
-        struct call *c = &h->calls[i];
-        if (c->state == CALL_RUNNING)
-            curl_multi_remove_handle(h->multi, c->easy);
-        release(c);
-        if (c->easy != NULL)
-            curl_easy_cleanup(c->easy);
+        for (size_t k = 0; k < TRIES_AT_ONCE; k++)
+            exchange_free(h->calls[i].attempt[k].exchange);
+        buf_done(&h->calls[i].body);
     }
-    if (h->multi != NULL)
-        curl_multi_cleanup(h->multi);
+    exchange_pool_close(h->pool);
     if (h->timer >= 0)
         loop_remove_timer(h->loop, h->timer);
     mem_free(h->calls);
@@ -616,23 +543,26 @@ static void http_close(void *self)
     for (volatile char *b = h->header; *b != 0; b++)
         *b = 0;
     mem_free(h);
-    curl_global_cleanup();
 }
 
-static int make_base_url(struct http *h, struct err *e)
+static int read_urls(struct http *h, struct err *e)
 {
-    const struct reward_params *p = &h->p;
-    size_t n = strlen(p->url);
-    if (strncmp(p->url, "http://", 7) != 0 && strncmp(p->url, "https://", 8) != 0)
-        return err_set(e, ERR_INVALID, "reward.url %s: write http://HOST:PORT or https://HOST:PORT",
-                       p->url);
-    for (const char *c = p->url; *c != 0; c++)
-        if (*c <= ' ' || *c == '@' || *c == '?' || *c == '#' || *c == '\\' || *c > '~')
-            return err_set(e, ERR_INVALID,
-                           "reward.url %s: no user, query, fragment or space may be in it", p->url);
-    while (n > 0 && p->url[n - 1] == '/')
-        n--;
-    snprintf(h->base_url, sizeof h->base_url, "%.*s", (int)n, p->url);
+    char url[CONFIG_TEXT_BYTES_MAX];
+    for (const char *at = h->p.url; config_list_next(&at, url, sizeof url);) {
+        if (h->endpoints == BACKEND_ENDPOINTS_MAX)
+            return err_set(e, ERR_INVALID, "reward.url: more than %d endpoints", BACKEND_ENDPOINTS_MAX);
+        struct http_endpoint *p = &h->endpoint[h->endpoints++];
+        p->rule = (struct address_rule){.allow_private = h->p.allow_private, .allow_plain = h->p.allow_plain};
+        endpoint_init(&p->health, (double)h->p.concurrency);
+        p->described = h->form.describe_path[0] == 0;
+        if (address_read_url(p->base_url, &p->rule, url, e) < 0)
+            return err_wrap(e, "reward.url");
+    }
+    if (h->endpoints == 0)
+        return err_set(e, ERR_INVALID, "reward.url is empty: write http://HOST:PORT or https://HOST:PORT");
+    if (h->endpoints * (size_t)h->p.concurrency > CALLS_MAX)
+        return err_set(e, ERR_INVALID, "reward.concurrency %" PRId64 " at %zu endpoints is more than %d calls at once",
+                       h->p.concurrency, h->endpoints, CALLS_MAX);
     return 0;
 }
 
@@ -644,61 +574,62 @@ static int read_header(struct http *h, struct err *e)
     const char *colon = strchr(h->header, ':');
     const bool line = colon != NULL && colon > h->header && strpbrk(h->header, "\r\n") == NULL &&
                       strcspn(h->header, " \t") > (size_t)(colon - h->header);
-    return line ? 0
-                : err_set(e, ERR_INVALID, "reward.header: %s holds no line \"Name: value\"",
-                          h->p.header);
+    return line ? 0 : err_set(e, ERR_INVALID, "reward.header: %s holds no line \"Name: value\"", h->p.header);
 }
 
-int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
-                      backend_done *done, void *arg, struct err *e)
+static int make_calls(struct http *h, struct err *e)
 {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    h->count = h->endpoints * ((size_t)h->p.concurrency + 1);
+    h->calls = mem_new(h->count, sizeof *h->calls);
+    for (size_t i = 0; i < h->count; i++) {
+        struct call *c = &h->calls[i];
+        c->http = h;
+        c->describe = i < h->endpoints;
+        c->only = i;
+        if (c->describe && !h->endpoint[i].described) {
+            c->state = CALL_WAITING;
+            c->deadline_ms = INT64_MAX / 2;
+        }
+        for (size_t k = 0; k < TRIES_AT_ONCE; k++) {
+            c->attempt[k].call = c;
+            if (exchange_new(&c->attempt[k].exchange, h->pool,
+                             c->describe ? DESCRIBE_ANSWER_BYTES_MAX : (size_t)h->p.answer_max_bytes, on_end,
+                             &c->attempt[k], e) < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop, backend_done *done,
+                      void *arg, struct err *e)
+{
     struct http *h = mem_new(1, sizeof *h);
     h->p = *p;
     h->loop = loop;
     h->done = done;
     h->arg = arg;
     h->timer = -1;
-    h->curl_due_ms = INT64_MAX;
-    h->limit = (double)p->concurrency;
     h->jitter = (uint64_t)clock_mono_ns(NULL) | 1;
-    if (make_base_url(h, e) < 0 || form_open(&h->form, &h->p, e) < 0 ||
+    if (form_open(&h->form, &h->p, e) < 0 || read_urls(h, e) < 0 ||
         (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0) ||
         (p->header[0] != 0 && read_header(h, e) < 0))
         goto fail;
-    h->multi = curl_multi_init();
-    h->count = (size_t)p->concurrency + 1;
-    h->calls = mem_new(h->count, sizeof *h->calls);
-    for (size_t i = 0; i < h->count; i++) {
-        h->calls[i].http = h;
-        h->calls[i].easy = curl_easy_init();
-        if (h->calls[i].easy == NULL || h->multi == NULL) {
-            err_set(e, ERR_IO, "libcurl could not be set up");
-            goto fail;
-        }
-    }
-    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_watch);
-    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
-    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)h->count);
-    h->ready = h->form.describe_path[0] == 0;
-    if (!h->ready) {
-        struct call *c = &h->calls[0];
-        c->metadata = true;
-        c->state = CALL_WAITING;
-        c->deadline_ms = INT64_MAX / 2;
-        buf_init(&c->answer, METADATA_ANSWER_BYTES_MAX);
-    }
-    if (drive(h, e) < 0)
+    h->exchange_options = (struct exchange_options){.ca_file = h->p.ca_file,
+                                                    .client_cert = h->p.client_cert,
+                                                    .client_key = h->p.client_key,
+                                                    .connections_max = h->endpoints * ((size_t)p->concurrency + 1)};
+    if (exchange_pool_open(&h->pool, loop, &h->exchange_options, e) < 0 || make_calls(h, e) < 0 || drive(h, e) < 0)
         goto fail;
     *out = (struct backend){.self = h,
                             .submit = http_submit,
                             .items_max = h->form.items_max,
+                            .batches_max = h->count - h->endpoints,
                             .room = http_room,
                             .ready = http_ready,
                             .bytes_bound = http_bytes,
                             .counters = http_counters,
+                            .endpoints = http_endpoints,
                             .close = http_close};
     return 0;
 fail:

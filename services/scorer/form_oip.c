@@ -9,6 +9,7 @@
 struct oip_form {
     const struct reward_params *p; /* borrowed */
     struct oip_model model;
+    bool described;
 };
 
 /* A name that goes into the path of a URL: what could end the path or climb out of it is refused.
@@ -28,7 +29,16 @@ static int check_name(const char *what, const char *name, struct err *e)
 static int describe(void *self, const struct form_answer *a, struct err *e)
 {
     struct oip_form *o = self;
-    return oip_read_metadata(&o->model, a->body, a->bytes, o->p, e);
+    struct oip_model model;
+    if (oip_read_metadata(&model, a->body, a->bytes, o->p, e) < 0)
+        return -1;
+    /* a request may go to any of the endpoints */
+    if (o->described && !oip_same_model(&model, &o->model))
+        return err_set(e, ERR_INVALID,
+                       "it takes or gives other tensors than the endpoint that answered first");
+    o->model = model;
+    o->described = true;
+    return 0;
 }
 
 static int write_request(void *self, struct form_request *r, const char *id,

@@ -203,6 +203,19 @@ int oip_read_metadata(struct oip_model *m, const void *text, size_t bytes,
     return rc;
 }
 
+bool oip_same_model(const struct oip_model *a, const struct oip_model *b)
+{
+    bool same = a->images == b->images && strcmp(a->image_input, b->image_input) == 0 &&
+                strcmp(a->prompt_input, b->prompt_input) == 0 &&
+                strcmp(a->metadata_input, b->metadata_input) == 0 &&
+                a->prompt_rank == b->prompt_rank && a->metadata_rank == b->metadata_rank &&
+                a->image_rank == b->image_rank && strcmp(a->output, b->output) == 0 &&
+                a->component_count == b->component_count && a->binary == b->binary;
+    for (uint32_t i = 0; same && i < a->component_count; i++)
+        same = strcmp(a->components[i], b->components[i]) == 0;
+    return same;
+}
+
 /* ---- request ---- */
 
 /* [N,3,H,W] from [N,H,W,3]. */

@@ -44,6 +44,9 @@ struct oip_model {
 int oip_read_metadata(struct oip_model *m, const void *text, size_t bytes,
                       const struct reward_params *p, struct err *e) MUST_USE;
 
+/* Whether a request for the one is a request for the other. */
+bool oip_same_model(const struct oip_model *a, const struct oip_model *b);
+
 /* Appends the request for n items of one size.  *json_bytes: the length of the JSON part for the
  * header Inference-Header-Content-Length; equal to all of it where tensors are inside the JSON. */
 int oip_write_request(struct buf *body, size_t *json_bytes, const struct oip_model *m,

@@ -96,8 +96,10 @@ static void make_series(struct page *p)
     s->calls =
         metrics_counter(m, "calls_total", "calls of the reward service, retries included", none);
     s->retries = metrics_counter(m, "retries_total", "calls made again", none);
-    s->call_seconds =
-        metrics_counter(m, "call_seconds_total", "time spent in answered calls", none);
+    s->hedges =
+        metrics_counter(m, "hedges_total", "calls sent once more because they were slow", none);
+    s->call_seconds = metrics_histogram(m, "call_seconds", "calls that were answered with scores",
+                                        none, metrics_seconds, metrics_seconds_count);
     s->in_hand =
         metrics_gauge(m, "in_hand_items", "trajectories between arrival and acknowledgement", none);
     s->held_bytes = metrics_gauge(m, "held_bytes", "bytes of the trajectories in hand", none);
@@ -142,6 +144,25 @@ void page_close(struct page *p)
 struct page_series *page_series(struct page *p)
 {
     return &p->series;
+}
+
+struct page_endpoint page_endpoint(struct page *p, const struct backend_endpoint *endpoint)
+{
+    char index[24];
+    struct metrics *m = p->metrics;
+    snprintf(index, sizeof index, "%zu", endpoint->index);
+    const struct metrics_labels labels =
+        METRICS_LABELS2("reward", endpoint->reward, "endpoint", index);
+    return (struct page_endpoint){
+        .limit = metrics_gauge(m, "endpoint_calls_max",
+                               "calls at once that the endpoint bears, learnt", labels),
+        .running = metrics_gauge(m, "endpoint_calls", "calls under way", labels),
+        .open = metrics_gauge(m, "endpoint_breaker_open",
+                              "1 while the endpoint is left alone after failures", labels),
+        .latency =
+            metrics_gauge(m, "endpoint_latency_seconds",
+                          "95th percentile of the last answers; -1 while there are few", labels),
+    };
 }
 
 void page_beat(struct page *p)

@@ -15,9 +15,14 @@
 struct page_series {
     struct metric *received, *stored, *duplicate, *conflict, *rejected, *too_old, *dropped;
     struct metric *failed[BACKEND_FAILURES];
-    struct metric *images, *calls, *retries, *call_seconds;
+    struct metric *images, *calls, *retries, *hedges, *call_seconds;
     struct metric *in_hand, *held_bytes, *outstanding, *room, *peers, *ready;
     struct metric *ack_seconds, *reward;
+};
+
+/* Of one endpoint of a reward service. */
+struct page_endpoint {
+    struct metric *limit, *running, *open, *latency;
 };
 
 struct page;
@@ -26,6 +31,9 @@ struct page;
 int page_open(struct page **out, const char *listen, struct err *e) MUST_USE;
 void page_close(struct page *p);
 struct page_series *page_series(struct page *p);
+
+/* The series of this endpoint; made when it is first asked for. */
+struct page_endpoint page_endpoint(struct page *p, const struct backend_endpoint *endpoint);
 
 /* The main thread is alive. */
 void page_beat(struct page *p);

@@ -28,7 +28,8 @@
       "builtin:jpeg_compressibility, "                                                             \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm, "                  \
       "builtin:brightness")                                                                        \
-    P(S, text, url, "http://127.0.0.1:8090", "", "1000", "", "of the service, without its path")   \
+    P(S, text, url, "http://127.0.0.1:8090", "", "1000", "",                                       \
+      "of the service, without its path; several, separated by commas, share the calls")           \
     P(S, text, path, "", "", "400", "", "behind url (not oip-v2); empty: the form's own")          \
     P(S, text, model, "shapes-judge", "", "128", "", "model name of the service")                  \
     P(S, choice, image_format, "png", "png|jpeg", "", "",                                          \
@@ -56,11 +57,14 @@
     P(S, text, output, "", "", "128", "", "tensor of the score; empty: by the metadata")           \
     P(S, integer, batch, "64", "1", "1024", "images", "in one call")                               \
     P(S, duration, linger, "5ms", "0", "1s", "", "wait for a fuller batch while others run")       \
-    P(S, integer, concurrency, "4", "1", "64", "calls", "at one time; less after 429 and 503")     \
+    P(S, integer, concurrency, "4", "1", "64", "calls",                                            \
+      "at one time at one endpoint; less after 429 and 503")                                       \
     P(S, duration, timeout, "30s", "100ms", "1h", "", "of one call")                               \
     P(S, duration, deadline, "2m", "100ms", "1d", "", "of one batch with all its tries")           \
     P(S, integer, retries, "8", "0", "100", "tries", "after transport errors, 408 425 429 5xx")    \
-    P(S, duration, backoff, "200ms", "1ms", "1m", "", "first backoff; doubles, full jitter")       \
+    P(S, duration, backoff, "200ms", "1ms", "1m", "", "least backoff; grows, with jitter")         \
+    P(S, flag, hedge, "no", "", "", "",                                                            \
+      "a call slower than 95 of 100 is sent once more, elsewhere where there are several urls")    \
     P(S, size, answer_max, "1MiB", "1KiB", "64MiB", "", "larger answers are refused")              \
     P(S, real, scale, "1", "", "", "", "reward = offset + scale * score")                          \
     P(S, real, offset, "0", "", "", "", "reward = offset + scale * score")                         \
@@ -78,6 +82,9 @@
     P(S, text, client_cert, "", "", "1000", "",                                                    \
       "PEM file of our certificate, for services that ask for one")                                \
     P(S, text, client_key, "", "", "1000", "", "PEM file of its key")                              \
+    P(S, flag, allow_private, "no", "", "", "",                                                    \
+      "a public name in url may stand for a private address")                                      \
+    P(S, flag, allow_plain, "no", "", "", "", "http, without TLS, to public addresses")            \
     P(S, text, ca_file, "", "", "1000", "", "CA certificates for https; empty: the system's")
 
 CONFIG_STRUCT(scorer_params, SCORER_PARAMS);

@@ -324,6 +324,8 @@ static void on_scores(void *arg, const struct backend_result *r)
     s->progress++;
     if (r->failure == BACKEND_OK)
         metrics_add(s->series->images, (double)r->count);
+    if (r->failure == BACKEND_OK && r->seconds > 0.0)
+        metrics_observe(s->series->call_seconds, r->seconds);
     work_done(s->work, r);
 }
 
@@ -515,6 +517,23 @@ static int work_round(struct scorer *s, struct err *e)
 
 /* ---- telling ---- */
 
+static void update_endpoints(struct scorer *s)
+{
+    struct backend_endpoint endpoint[BACKEND_ENDPOINTS_MAX * CONFIG_COPIES_MAX];
+    const size_t max = sizeof endpoint / sizeof *endpoint;
+    const size_t n =
+        s->backend.endpoints == NULL ? 0 : s->backend.endpoints(s->backend.self, endpoint, max);
+    for (size_t i = 0; i < n; i++) {
+        const struct page_endpoint series = page_endpoint(s->page, &endpoint[i]);
+        const struct endpoint *health = endpoint[i].health;
+        const int64_t latency_ms = endpoint_latency_ms(health, 0.95);
+        metrics_set(series.limit, health->limit);
+        metrics_set(series.running, health->running);
+        metrics_set(series.open, health->breaker != ENDPOINT_CLOSED);
+        metrics_set(series.latency, latency_ms < 0 ? -1.0 : (double)latency_ms / 1000.0);
+    }
+}
+
 static void update_series(struct scorer *s)
 {
     struct backend_counters c;
@@ -522,7 +541,8 @@ static void update_series(struct scorer *s)
     s->backend.counters(s->backend.self, &c);
     metrics_add(m->calls, (double)c.calls - metrics_value(m->calls));
     metrics_add(m->retries, (double)c.retries - metrics_value(m->retries));
-    metrics_add(m->call_seconds, c.seconds - metrics_value(m->call_seconds));
+    metrics_add(m->hedges, (double)c.hedges - metrics_value(m->hedges));
+    update_endpoints(s);
     metrics_set(m->in_hand, (double)work_count(s->work));
     metrics_set(m->held_bytes, (double)s->credit->bytes_held);
     metrics_set(m->outstanding, (double)credit_items_outstanding(s->credit));

@@ -22,7 +22,7 @@ run:       base io nn rollout metrics shapes diffusion rewards wire
 doors='
 zmq.h              common/wire/*.c
 hiredis/*          common/replay/replay*.c
-curl/*             services/scorer/backend_http.c common/io/http_client.c
+curl/*             services/scorer/exchange.c
 jansson.h          common/base/json.c
 yaml.h             common/base/config_yaml.c
 png.h              common/io/png.c

@@ -25,7 +25,7 @@ struct bad_http {
     pthread_t thread;
     atomic_int mode, percent;
     atomic_uint times, posts;
-    atomic_bool stop;
+    atomic_bool stop, other_tensors;
     atomic_int visits; /* connections being served */
 };
 
@@ -66,6 +66,11 @@ static const char metadata[] =
     "\"shape\":[-1,-1,-1,3]},{\"name\":\"prompt\",\"datatype\":\"BYTES\",\"shape\":[-1]}],"
     "\"outputs\":[{\"name\":\"score\",\"datatype\":\"FP32\",\"shape\":[-1]},"
     "{\"name\":\"strict\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
+
+static const char metadata_other[] =
+    "{\"name\":\"m\",\"platform\":\"test\",\"inputs\":[{\"name\":\"image\",\"datatype\":\"UINT8\","
+    "\"shape\":[-1,-1,-1,3]},{\"name\":\"prompt\",\"datatype\":\"BYTES\",\"shape\":[-1]}],"
+    "\"outputs\":[{\"name\":\"score\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
 
 /* [v, v, ...] of n values, `last` in place of the last one. */
 static void add_values(char *out, size_t bytes, unsigned n, const char *v, const char *last)
@@ -168,6 +173,9 @@ static bool misbehave(struct bad_http *b, int fd, enum bad_mode mode, unsigned n
         return true;
     case BAD_429:
         put_reply(fd, "429 Too Many Requests", "", "slow down");
+        return true;
+    case BAD_QUOTA:
+        put_reply(fd, "429 Too Many Requests", "", "{\"error\":{\"code\":\"insufficient_quota\"}}");
         return true;
     case BAD_400:
         put_reply(fd, "400 Bad Request", "", "{\"error\":\"no such tensor\"}");
@@ -272,12 +280,14 @@ static bool serve_one(struct bad_http *b, int fd, char *in)
             return false;
     }
     if (strncmp(in, "GET ", 4) == 0) {
-        put_reply(fd, "200 OK", "", metadata);
+        put_reply(fd, "200 OK", "", atomic_load(&b->other_tensors) ? metadata_other : metadata);
         return true;
     }
     char id[80];
     const unsigned n = look_into(end + 4, id);
-    return misbehave(b, fd, next_mode(b), n, id);
+    const enum bad_mode mode = next_mode(b);
+    const bool other = mode == BAD_GOOD && atomic_load(&b->other_tensors);
+    return misbehave(b, fd, other ? BAD_MISSING_OUTPUT : mode, n, id);
 }
 
 static void *visit(void *arg)
@@ -358,6 +368,11 @@ void bad_http_mode(struct bad_http *b, enum bad_mode mode, unsigned times)
 void bad_http_mix(struct bad_http *b, unsigned percent)
 {
     atomic_store(&b->percent, (int)percent);
+}
+
+void bad_http_other_tensors(struct bad_http *b)
+{
+    atomic_store(&b->other_tensors, true);
 }
 
 unsigned bad_http_posts(struct bad_http *b)

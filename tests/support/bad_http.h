@@ -42,6 +42,7 @@ enum bad_mode {
     BAD_GZIP,  /* says gzip, unasked */
     BAD_BINARY_NAN,
     BAD_BINARY_SHORT,
+    BAD_QUOTA, /* 429 that no waiting mends */
     BAD_ERROR_200, /* {"error": ...} with status 200 */
     BAD_MODES
 };
@@ -56,6 +57,8 @@ uint16_t bad_http_port(const struct bad_http *b);
 void bad_http_mode(struct bad_http *b, enum bad_mode mode, unsigned times);
 /* Of every 100 POSTs `percent` are answered by another bad mode each, the others well. */
 void bad_http_mix(struct bad_http *b, unsigned percent);
+/* The metadata, too, of another model: without `strict`. */
+void bad_http_other_tensors(struct bad_http *b);
 /* How many POSTs came. */
 unsigned bad_http_posts(struct bad_http *b);
 

@@ -101,6 +101,7 @@ START_TEST(every_misbehaviour_has_its_class_and_none_is_a_score)
     } cases[] = {
         {BAD_500, BACKEND_SERVER, 3, "500: oops"},
         {BAD_429, BACKEND_BUSY, 3, "429"},
+        {BAD_QUOTA, BACKEND_REFUSED, 1, "429"},
         {BAD_400, BACKEND_REFUSED, 1, "no such tensor"},
         {BAD_404, BACKEND_REFUSED, 1, "404"},
         {BAD_204, BACKEND_ANSWER, 1, "204"},
@@ -255,8 +256,145 @@ START_TEST(addresses_and_urls_that_no_service_has_are_refused)
 }
 END_TEST
 
+/* Until `millis` have passed. */
+static void run_loop(int millis)
+{
+    struct err e = {0};
+    for (const int64_t end = clock_mono_ms(NULL) + millis; clock_mono_ms(NULL) < end;)
+        ck_assert_int_eq(loop_poll(loop, 20, &e), 0);
+}
+
+static void two_urls(struct reward_params *p, const struct bad_http *a, const struct bad_http *b)
+{
+    snprintf(p->url, sizeof p->url, "http://127.0.0.1:%u, http://127.0.0.1:%u", bad_http_port(a),
+             bad_http_port(b));
+}
+
+START_TEST(endpoints_share_the_calls_and_a_dead_one_is_left_alone)
+{
+    struct bad_http *a = bad_http_start(BAD_GOOD), *b = bad_http_start(BAD_GOOD);
+    struct reward_params p = params(0);
+    p.retries = 4;
+    two_urls(&p, a, b);
+    open_backend(&p);
+    run_loop(200); /* both have said what they take */
+    ck_assert_uint_eq(backend.room(backend.self), 4);
+    for (int i = 0; i < 10; i++)
+        ask();
+    ck_assert_msg(bad_http_posts(a) >= 3 && bad_http_posts(b) >= 3, "%u and %u", bad_http_posts(a),
+                  bad_http_posts(b));
+    /* one of them fails now: every batch has its scores, and it is asked less and less */
+    bad_http_mode(a, BAD_500, 0);
+    for (int i = 0; i < 40; i++) {
+        ask();
+        ck_assert_msg(last.failure == BACKEND_OK, "%d: %s", i, last.reason);
+    }
+    ck_assert_uint_le(bad_http_posts(a), ENDPOINT_FAULTS_MAX + 2);
+    ck_assert_uint_ge(bad_http_posts(b), 40);
+    /* and is taken back when it has recovered */
+    bad_http_mode(a, BAD_GOOD, 0);
+    run_loop(2 * ENDPOINT_PAUSE_MS + 200);
+    for (int i = 0; i < 10; i++)
+        ask();
+    ck_assert_uint_ge(bad_http_posts(a), 3);
+    close_backend();
+    bad_http_stop(a);
+    bad_http_stop(b);
+}
+END_TEST
+
+START_TEST(with_every_endpoint_open_nothing_is_sent_and_batches_wait)
+{
+    struct bad_http *b = bad_http_start(BAD_GOOD);
+    struct reward_params p = params(bad_http_port(b));
+    p.retries = 100;
+    p.deadline_ms = 10000;
+    open_backend(&p);
+    bad_http_mode(b, BAD_500, ENDPOINT_FAULTS_MAX);
+    const int64_t began = clock_mono_ms(NULL);
+    ask(); /* five faults, a pause of a second, one probe */
+    ck_assert_msg(last.failure == BACKEND_OK, "%s", last.reason);
+    ck_assert_uint_eq(bad_http_posts(b), ENDPOINT_FAULTS_MAX + 1);
+    ck_assert_int_ge(clock_mono_ms(NULL) - began, ENDPOINT_PAUSE_MS);
+    /* the deadline holds while the breaker is open */
+    close_backend();
+    p.deadline_ms = 700;
+    open_backend(&p);
+    bad_http_mode(b, BAD_500, 0);
+    ask();
+    ck_assert_msg(last.failure != BACKEND_OK, "%s", last.reason);
+    close_backend();
+    bad_http_stop(b);
+}
+END_TEST
+
+START_TEST(a_slow_call_is_sent_once_more_elsewhere)
+{
+    struct bad_http *a = bad_http_start(BAD_GOOD), *b = bad_http_start(BAD_GOOD);
+    struct backend_counters c;
+    for (int hedge = 0; hedge < 2; hedge++) {
+        struct reward_params p = params(0);
+        p.timeout_ms = 3000;
+        p.hedge = hedge;
+        two_urls(&p, a, b);
+        bad_http_mode(a, BAD_GOOD, 0);
+        bad_http_mode(b, BAD_GOOD, 0);
+        open_backend(&p);
+        run_loop(200);
+        for (int i = 0; i < 60; i++)
+            ask();
+        /* both are quick; now one of them says nothing to a single call */
+        bad_http_mode(a, BAD_SILENT, 1);
+        int64_t slowest = 0;
+        for (int i = 0; i < 4; i++) {
+            const int64_t began = clock_mono_ms(NULL);
+            ask();
+            ck_assert_msg(last.failure == BACKEND_OK, "%s", last.reason);
+            if (clock_mono_ms(NULL) - began > slowest)
+                slowest = clock_mono_ms(NULL) - began;
+        }
+        backend.counters(backend.self, &c);
+        if (hedge) {
+            ck_assert_uint_ge(c.hedges, 1);
+            ck_assert_msg(slowest < 2000, "%lld ms", (long long)slowest);
+        } else {
+            ck_assert_uint_eq(c.hedges, 0);
+            ck_assert_msg(slowest >= 3000, "%lld ms", (long long)slowest);
+        }
+        close_backend();
+    }
+    bad_http_stop(a);
+    bad_http_stop(b);
+}
+END_TEST
+
+START_TEST(endpoints_of_different_models_are_not_mixed)
+{
+    struct bad_http *a = bad_http_start(BAD_GOOD), *b = bad_http_start(BAD_GOOD);
+    struct reward_params p = params(0);
+    bad_http_other_tensors(b);
+    two_urls(&p, a, b);
+    open_backend(&p);
+    run_loop(300);
+    const unsigned before = bad_http_posts(a) + bad_http_posts(b);
+    for (int i = 0; i < 6; i++) {
+        ask();
+        ck_assert_msg(last.failure == BACKEND_OK, "%s", last.reason);
+    }
+    ck_assert_uint_eq(before, 0);
+    ck_assert_msg(bad_http_posts(a) == 0 || bad_http_posts(b) == 0, "%u and %u", bad_http_posts(a),
+                  bad_http_posts(b));
+    close_backend();
+    bad_http_stop(a);
+    bad_http_stop(b);
+}
+END_TEST
+
 SUITE("scorer/backend_http", 120, every_misbehaviour_has_its_class_and_none_is_a_score,
       a_good_answer_gives_scores_and_components,
       what_heals_is_tried_again_and_retry_after_is_honoured,
       overload_lowers_the_number_of_calls_at_once,
+      endpoints_share_the_calls_and_a_dead_one_is_left_alone,
+      with_every_endpoint_open_nothing_is_sent_and_batches_wait,
+      a_slow_call_is_sent_once_more_elsewhere, endpoints_of_different_models_are_not_mixed,
       addresses_and_urls_that_no_service_has_are_refused)
