@@ -22,6 +22,8 @@
  *   PINS        z:pins     zset    ids that logged batches name, by last step  until committed
  *   TOMB        t:ID       string  crc of an item that is gone                 REPLAY_TOMBSTONE_VERSIONS
  *   TOMBS       z:tombs    zset    tombstones by policy version                REPLAY_TOMBSTONE_VERSIONS
+ *   MEMO_NEWEST memo       string  the memo's newest generation                the run
+ *   MEMO        memo:GEN   hash    texts by key (replay_memo.h)                two generations
  */
 /* clang-format on */
 /* Nothing has a TTL: Redis expiry follows the wall clock, and a clock that jumps would open the
@@ -53,6 +55,8 @@
 #define KEY_PINS "z:pins"
 #define KEY_TOMB "t:"
 #define KEY_TOMBS "z:tombs"
+#define KEY_MEMO_NEWEST "memo"
+#define KEY_MEMO "memo:"
 
 /* How many policy versions a tombstone outlives the newest version at its making. */
 #define REPLAY_TOMBSTONE_VERSIONS 1000

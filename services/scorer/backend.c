@@ -19,10 +19,13 @@ const char *backend_failure_name(enum backend_failure f)
     return (unsigned)f < BACKEND_FAILURES ? names[f] : "unknown";
 }
 
-int backend_open(struct backend *out, const struct reward_params *p, struct loop *loop,
-                 backend_done *done, void *arg, struct err *e)
+int backend_open(struct backend *out, const struct reward_params *p,
+                 const struct backend_context *context, backend_done *done, void *arg,
+                 struct err *e)
 {
     if (strncmp(p->backend, BACKEND_BUILTIN_PREFIX, strlen(BACKEND_BUILTIN_PREFIX)) == 0)
         return backend_open_builtin(out, p, done, arg, e);
-    return backend_open_http(out, p, loop, done, arg, e);
+    if (p->cache > 0 && context->replay != NULL)
+        return backend_open_cached(out, p, context, done, arg, e);
+    return backend_open_http(out, p, context->loop, done, arg, e);
 }

@@ -9,6 +9,7 @@
 #define DAGLINE_SCORER_BACKEND_H
 
 #include "base/err.h"
+#include "replay/replay.h"
 #include "rollout/trajectory.h"
 #include "scorer/endpoint.h"
 #include "scorer/params.h"
@@ -63,7 +64,7 @@ struct backend_result {
 };
 
 struct backend_counters {
-    uint64_t calls, retries, hedges, failures[BACKEND_FAILURES];
+    uint64_t calls, retries, hedges, cache_hits /* items */, failures[BACKEND_FAILURES];
     double seconds; /* spent in calls that were answered */
 };
 
@@ -94,6 +95,12 @@ struct backend {
     void (*close)(void *self);
 };
 
+/* What a backend works with; borrowed. */
+struct backend_context {
+    struct loop *loop;
+    struct replay *replay; /* for the cache; NULL: none */
+};
+
 typedef void backend_done(void *arg, const struct backend_result *result);
 
 /* `done` is called for each completion, from the loop or from within submit. */
@@ -102,12 +109,17 @@ int backend_open_builtin(struct backend *out, const struct reward_params *p, bac
 enum backend_combination { COMBINE_SUM, COMBINE_PRODUCT, COMBINE_MIN }; /* scorer.combine */
 /* The section `rewards`: struct reward_params items, borrowed. */
 int backend_open_combined(struct backend *out, const struct config_copies *rewards,
-                          enum backend_combination how, struct loop *loop, backend_done *done,
-                          void *arg, struct err *e) MUST_USE;
+                          enum backend_combination how, const struct backend_context *context,
+                          backend_done *done, void *arg, struct err *e) MUST_USE;
 int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop,
                       backend_done *done, void *arg, struct err *e) MUST_USE;
-/* The one of these two that reward.backend names. */
-int backend_open(struct backend *out, const struct reward_params *p, struct loop *loop,
-                 backend_done *done, void *arg, struct err *e) MUST_USE;
+/* The service behind a cache in context->replay, of reward.cache scores. */
+int backend_open_cached(struct backend *out, const struct reward_params *p,
+                        const struct backend_context *context, backend_done *done, void *arg,
+                        struct err *e) MUST_USE;
+/* The one of these that the settings name; nothing is cached where there is no replay. */
+int backend_open(struct backend *out, const struct reward_params *p,
+                 const struct backend_context *context, backend_done *done, void *arg,
+                 struct err *e) MUST_USE;
 
 #endif

@@ -273,6 +273,7 @@ static void combined_counters(void *self, struct backend_counters *out)
         out->calls += one.calls;
         out->retries += one.retries;
         out->hedges += one.hedges;
+        out->cache_hits += one.cache_hits;
         out->seconds += one.seconds;
         for (int i = 0; i < BACKEND_FAILURES; i++)
             out->failures[i] += one.failures[i];
@@ -306,8 +307,8 @@ static void combined_close(void *self)
 }
 
 int backend_open_combined(struct backend *out, const struct config_copies *rewards,
-                          enum backend_combination how, struct loop *loop, backend_done *done,
-                          void *arg, struct err *e)
+                          enum backend_combination how, const struct backend_context *context,
+                          backend_done *done, void *arg, struct err *e)
 {
     struct combined *c = mem_new(1, sizeof *c);
     const struct reward_params *p = rewards->items;
@@ -322,7 +323,7 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
             err_set(e, ERR_INVALID, "weight %g means nothing in a product: 1 or 0", p[k].weight);
             goto fail;
         }
-        if (backend_open(&part->backend, &p[k], loop, on_part, part, e) < 0)
+        if (backend_open(&part->backend, &p[k], context, on_part, part, e) < 0)
             goto fail;
         part->open = true;
         items_max = part->backend.items_max < items_max ? part->backend.items_max : items_max;

@@ -98,6 +98,8 @@ static void make_series(struct page *p)
     s->retries = metrics_counter(m, "retries_total", "calls made again", none);
     s->hedges =
         metrics_counter(m, "hedges_total", "calls sent once more because they were slow", none);
+    s->cache_hits =
+        metrics_counter(m, "cache_hits_total", "images whose score was known already", none);
     s->call_seconds = metrics_histogram(m, "call_seconds", "calls that were answered with scores",
                                         none, metrics_seconds, metrics_seconds_count);
     s->in_hand =

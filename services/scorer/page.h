@@ -15,7 +15,7 @@
 struct page_series {
     struct metric *received, *stored, *duplicate, *conflict, *rejected, *too_old, *dropped;
     struct metric *failed[BACKEND_FAILURES];
-    struct metric *images, *calls, *retries, *hedges, *call_seconds;
+    struct metric *images, *calls, *retries, *hedges, *cache_hits, *call_seconds;
     struct metric *in_hand, *held_bytes, *outstanding, *room, *peers, *ready;
     struct metric *ack_seconds, *reward;
 };

@@ -65,6 +65,8 @@
     P(S, duration, backoff, "200ms", "1ms", "1m", "", "least backoff; grows, with jitter")         \
     P(S, flag, hedge, "no", "", "", "",                                                            \
       "a call slower than 95 of 100 is sent once more, elsewhere where there are several urls")    \
+    P(S, integer, cache, "0", "0", "100000000", "scores",                                          \
+      "kept in the replay's Redis by picture, prompt and metadata (about 300 bytes each); 0: none") \
     P(S, size, answer_max, "1MiB", "1KiB", "64MiB", "", "larger answers are refused")              \
     P(S, real, scale, "1", "", "", "", "reward = offset + scale * score")                          \
     P(S, real, offset, "0", "", "", "", "reward = offset + scale * score")                         \

@@ -542,6 +542,7 @@ static void update_series(struct scorer *s)
     metrics_add(m->calls, (double)c.calls - metrics_value(m->calls));
     metrics_add(m->retries, (double)c.retries - metrics_value(m->retries));
     metrics_add(m->hedges, (double)c.hedges - metrics_value(m->hedges));
+    metrics_add(m->cache_hits, (double)c.cache_hits - metrics_value(m->cache_hits));
     update_endpoints(s);
     metrics_set(m->in_hand, (double)work_count(s->work));
     metrics_set(m->held_bytes, (double)s->credit->bytes_held);
@@ -654,6 +655,7 @@ static int open_backend(struct scorer *s, struct err *e)
 {
     const struct reward_params *p = &s->o->reward;
     const struct config_copies *several = &s->o->rewards;
+    const struct backend_context context = {.loop = s->loop, .replay = s->replay};
     /* of several rewards the smallest batch and the longest linger */
     s->batch_max = several->count > 0 ? BACKEND_BATCH_MAX : (size_t)p->batch;
     s->linger_ms = several->count > 0 ? 0 : p->linger_ms;
@@ -666,9 +668,9 @@ static int open_backend(struct scorer *s, struct err *e)
     }
     if (several->count > 0)
         return backend_open_combined(&s->backend, &s->o->rewards,
-                                     (enum backend_combination)s->o->scorer.combine, s->loop,
+                                     (enum backend_combination)s->o->scorer.combine, &context,
                                      on_scores, s, e);
-    return backend_open(&s->backend, p, s->loop, on_scores, s, e);
+    return backend_open(&s->backend, p, &context, on_scores, s, e);
 }
 
 static int open_rewards(struct scorer *s, struct err *e)

@@ -64,7 +64,7 @@ static int trial_open(struct trial *t, const struct reward_params *p, int64_t pa
     *t = (struct trial){0};
     if (loop_open(&t->loop, e) < 0)
         return -1;
-    const int rc = backend_open(&t->backend, p, t->loop, on_done, t, e);
+    const int rc = backend_open(&t->backend, p, &(struct backend_context){.loop = t->loop}, on_done, t, e);
     t->open = rc == 0;
     const int64_t end = clock_mono_ms(NULL) + patience_ms;
     while (t->open && !t->backend.ready(t->backend.self)) {

@@ -465,13 +465,15 @@ def check_acl():
     check(users.get("default") == ["off"], "redis.acl: the default user is not off")
     check(users.get("health") == ["on", "nopass", "-@all", "+ping"], "redis.acl: health may do more than PING")
     replay = [f"common/replay/{f}" for f in os.listdir("common/replay") if f.endswith(".c")]
-    check(os.path.exists("common/replay/replay_batch.c"), "the trainer's part of the replay is not where it was")
+    for part in ("replay_batch.c", "replay_memo.c"):
+        check(os.path.exists(f"common/replay/{part}"), f"{part}, used by one of the two alone, is not where it was")
     for name in ("scorer", "trainer"):
         rules = users.get(name) or []
         check(rules[:4] == ["on", f"#@{name}@", "~dagline:*", "-@all"], f"redis.acl: {name} begins {rules[:4]}")
         check(all(r.startswith("+") and "@" not in r for r in rules[4:]), f"redis.acl: {name} is allowed a class")
         allowed = {r[1:] for r in rules[4:]}
-        mine = [f for f in replay if name == "trainer" or not f.endswith("/replay_batch.c")]
+        others = "/replay_memo.c" if name == "trainer" else "/replay_batch.c"
+        mine = [f for f in replay if not f.endswith(others)]
         used = commands_in(mine) - {"auth"}
         check(used == allowed, f"redis.acl: {name} uses but may not {sorted(used - allowed)}, "
                                f"may but does not use {sorted(allowed - used)}")

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "replay/replay_keys.h"
+#include "replay/replay_memo.h"
 #include "support/proc.h"
 #include "support/suite.h"
 #include "support/trajectories.h"
@@ -748,6 +749,55 @@ START_TEST(an_endless_reply_ends_the_connection_not_the_process)
 }
 END_TEST
 
+START_TEST(the_memo_keeps_the_last_texts_and_is_bounded)
+{
+    enum { N = 100, ROUNDS = 30, MAX = 1000 };
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o), *other = open_replay(&o);
+    struct err e = {0};
+    struct replay_memo_key keys[N];
+    char text[N][32], *found[N];
+    const char *texts[N];
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < N; i++) {
+            const uint32_t number[4] = {round, i};
+            memcpy(keys[i].bytes, number, sizeof number);
+            snprintf(text[i], sizeof text[i], "text %u of %u", i, round);
+            texts[i] = text[i];
+        }
+        ck_assert_msg(replay_memo_get(r, keys, N, found, &e) == 0, "%s", e.text);
+        for (uint32_t i = 0; i < N; i++)
+            ck_assert_ptr_null(found[i]);
+        ck_assert_msg(replay_memo_put(round % 2 == 0 ? r : other, keys, texts, N, MAX, &e) == 0, "%s", e.text);
+        /* the last half is always there, whoever wrote it */
+        for (uint32_t back = 0; back <= round && back < MAX / 2 / N; back++) {
+            for (uint32_t i = 0; i < N; i++)
+                memcpy(keys[i].bytes, (const uint32_t[4]){round - back, i}, 16);
+            ck_assert_int_eq(replay_memo_get(other, keys, N, found, &e), 0);
+            for (uint32_t i = 0; i < N; i++) {
+                snprintf(text[0], sizeof text[0], "text %u of %u", i, round - back);
+                ck_assert_msg(found[i] != NULL && strcmp(found[i], text[0]) == 0, "%s", text[0]);
+                mem_free(found[i]);
+            }
+        }
+    }
+    /* and the first are gone */
+    for (uint32_t i = 0; i < N; i++)
+        memcpy(keys[i].bytes, (const uint32_t[4]){0, i}, 16);
+    ck_assert_int_eq(replay_memo_get(r, keys, N, found, &e), 0);
+    for (uint32_t i = 0; i < N; i++)
+        ck_assert_ptr_null(found[i]);
+    /* a Redis that is away is told, and nothing is leaked */
+    proc_redis_kill(&redis);
+    ck_assert_int_eq(replay_memo_get(r, keys, N, found, &e), -1);
+    ck_assert_int_eq(e.code, ERR_UNAVAILABLE);
+    replay_close(r);
+    replay_close(other);
+    proc_folder_remove(folder);
+}
+END_TEST
+
 SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       a_consumed_trajectory_leaves_a_tombstone_with_its_checksum,
       a_logged_batch_comes_back_to_a_trainer_that_starts_again,
@@ -761,4 +811,5 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       twenty_kills_of_redis_lose_nothing_acknowledged_and_store_nothing_twice,
       an_emptied_redis_is_noticed_by_its_epoch, a_redis_that_evicts_by_itself_is_refused,
       redis_at_its_limit_is_full_not_a_loss, a_password_is_needed_and_used,
-      an_endless_reply_ends_the_connection_not_the_process)
+      an_endless_reply_ends_the_connection_not_the_process,
+      the_memo_keeps_the_last_texts_and_is_bounded)

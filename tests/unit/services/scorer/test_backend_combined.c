@@ -51,7 +51,7 @@ static int ask(enum backend_combination how, const char *const *settings, const 
 {
     struct backend_item batch[N];
     load(settings);
-    if (backend_open_combined(&backend, &rewards, how, NULL, on_done, NULL, e) < 0)
+    if (backend_open_combined(&backend, &rewards, how, &(struct backend_context){0}, on_done, NULL, e) < 0)
         return -1;
     for (size_t i = 0; i < N; i++) {
         for (size_t k = 0; k < sizeof rgb[i]; k++) /* grey, half red, noise */
