@@ -137,32 +137,13 @@ static void declare(struct model *m, enum model_part part, struct graph_adapter 
     }
 }
 
-static int weights_path(const char *folder, const char *name, char path[FILE_PATH_BYTES_MAX],
-                        struct err *e)
-{
-    static const char *const ends[] = {".safetensors", ".fp16.safetensors",
-                                       ".safetensors.index.json", ".fp16.safetensors.index.json"};
-    char file[256];
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        snprintf(file, sizeof file, "%s%s", name, ends[i]);
-        if (file_join(path, folder, file, e) < 0)
-            return -1;
-        if (file_exists(path))
-            return 0;
-    }
-    return err_set(e, ERR_NOT_FOUND,
-                   "%s: no %s.safetensors; pickled .bin weights are not read, save the model with "
-                   "safe_serialization",
-                   folder, name);
-}
-
 static int load_weights(struct model *m, enum model_part part, const char *folder,
                         struct buf *report, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
     struct safetensors *f = NULL;
     struct params *const p = m->params[part];
-    if (weights_path(folder, parts[part].weights, path, e) < 0 || safetensors_open(&f, path, e) < 0)
+    if (weights_find(folder, parts[part].weights, path, e) < 0 || safetensors_open(&f, path, e) < 0)
         return -1;
     int rc = weights_load(p, 0, (int)params_length(p), f, parts[part].rules, report, e);
     if (rc < 0)

@@ -37,12 +37,12 @@ int text_config_parse(struct text_config *c, const struct json *config, struct e
     return 0;
 }
 
-static int layer(struct graph *g, const struct text_config *c, int h)
+int clip_layer_build(struct graph *g, const struct clip_layer *c, int h)
 {
     static const char *const names[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
     struct graph_dense o = {.out = c->width, .bias = true};
     int n = graph_layer_norm(g, h, "layer_norm1", c->norm_eps);
-    n = graph_self_attention(g, graph_dense_parts(g, n, names, 3, o), c->heads, true);
+    n = graph_self_attention(g, graph_dense_parts(g, n, names, 3, o), c->heads, c->causal);
     o.residual = h;
     h = graph_dense(g, n, "self_attn.out_proj", o);
     n = graph_layer_norm(g, h, "layer_norm2", c->norm_eps);
@@ -52,22 +52,32 @@ static int layer(struct graph *g, const struct text_config *c, int h)
     return graph_dense(g, n, "mlp.fc2", o);
 }
 
-void text_encoder_build(struct graph *g, const void *arg)
+int text_encoder_hidden(struct graph *g, const struct text_shape *s)
 {
-    const struct text_shape *const s = arg;
     const struct text_config *const c = s->config;
+    const struct clip_layer layer = {.width = c->width,
+                                     .intermediate = c->intermediate,
+                                     .heads = c->heads,
+                                     .act = c->act,
+                                     .norm_eps = c->norm_eps,
+                                     .causal = true};
     const int ids = graph_input_ids(g, s->L, c->vocabulary);
     graph_enter(g, "text_model");
     int h = graph_token_embed(g, ids, "embeddings.token_embedding", "embeddings.position_embedding",
                               c->positions, c->width);
     for (size_t i = 0; i < c->layers; i++) {
         graph_enter(g, "encoder.layers.%zu", i);
-        h = layer(g, c, h);
+        h = clip_layer_build(g, &layer, h);
         graph_leave(g);
     }
     h = graph_layer_norm(g, h, "final_layer_norm", c->norm_eps);
     graph_leave(g);
-    graph_output(g, h, 0);
+    return h;
+}
+
+void text_encoder_build(struct graph *g, const void *arg)
+{
+    graph_output(g, text_encoder_hidden(g, arg), 0);
 }
 
 void text_encoder_declare(struct params *p, const struct text_config *c)

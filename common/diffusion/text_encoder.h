@@ -22,6 +22,18 @@ struct text_shape {
     size_t L; /* <= positions */
 };
 
+/* One layer of CLIP's transformers, text or vision: h [B,L,width] -> the same. */
+struct clip_layer {
+    size_t width, intermediate, heads;
+    enum act act;
+    double norm_eps;
+    bool causal;
+};
+int clip_layer_build(struct graph *g, const struct clip_layer *c, int h);
+
+/* The graph as far as the hidden states, for who goes on from them; returns their value. */
+int text_encoder_hidden(struct graph *g, const struct text_shape *s);
+
 /* Builder for runner.h; arg: struct text_shape.  Input 0: ids; output 0: hidden states. */
 void text_encoder_build(struct graph *g, const void *arg);
 

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 /* values = the tensor's elements; real may be double. */
@@ -191,4 +192,23 @@ int weights_encode(const struct params *p, weights_filter *filter, enum dtype dt
     const int rc = safetensors_encode(bytes, size, s.at, s.count, NULL, 0, e);
     items_done(&s);
     return rc;
+}
+
+int weights_find(const char *folder, const char *name, char path[FILE_PATH_BYTES_MAX],
+                 struct err *e)
+{
+    static const char *const ends[] = {".safetensors", ".fp16.safetensors",
+                                       ".safetensors.index.json", ".fp16.safetensors.index.json"};
+    char file[256];
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        snprintf(file, sizeof file, "%s%s", name, ends[i]);
+        if (file_join(path, folder, file, e) < 0)
+            return -1;
+        if (file_exists(path))
+            return 0;
+    }
+    return err_set(e, ERR_NOT_FOUND,
+                   "%s: no %s.safetensors; pickled .bin weights are not read, save the model with "
+                   "safe_serialization",
+                   folder, name);
 }

@@ -5,11 +5,17 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "io/safetensors.h"
 #include "nn/param.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+
+/* The path of FOLDER/NAME.safetensors, .fp16.safetensors, or the index of its shards, whichever is
+ * there first; ERR_NOT_FOUND. */
+int weights_find(const char *folder, const char *name, char path[FILE_PATH_BYTES_MAX],
+                 struct err *e) MUST_USE;
 
 /* Another name under which older files keep a parameter; false: none. */
 typedef bool weights_alias(const char *name, char alias[SAFETENSORS_NAME_BYTES_MAX]);

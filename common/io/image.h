@@ -22,6 +22,12 @@ void image_init(struct image *image, int width, int height);
 /* Accepts a zeroed image. */
 void image_done(struct image *image);
 
+/* The whole picture at another size, bicubic (a = -0.5) and antialiased where it becomes smaller; `out` must be zeroed.
+ * The same bytes as Pillow's Image.resize(size, BICUBIC): 22-bit fixed point, across first, 8 bits between the passes. */
+void image_resize(struct image *out, const struct image *image, int width, int height);
+/* The middle of it; neither side larger than the picture's. `out` must be zeroed. */
+void image_crop(struct image *out, const struct image *image, int width, int height);
+
 /* clamp(v/2 + 0.5, 0, 1) * 255, rounded half to even, as diffusers' VaeImageProcessor and numpy do.
  * v: [height,width,3] in [-1,1]; `image` must be initialised. NaN gives 0. */
 void image_from_float(struct image *image, const float *v);

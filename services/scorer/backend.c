@@ -23,6 +23,9 @@ int backend_open(struct backend *out, const struct reward_params *p,
                  const struct backend_context *context, backend_done *done, void *arg,
                  struct err *e)
 {
+    enum clip_reward_kind kind;
+    if (backend_is_clip(p->backend, &kind))
+        return backend_open_clip(out, p, context, done, arg, e);
     if (strncmp(p->backend, BACKEND_BUILTIN_PREFIX, strlen(BACKEND_BUILTIN_PREFIX)) == 0)
         return backend_open_builtin(out, p, done, arg, e);
     if (p->cache > 0 && context->replay != NULL)

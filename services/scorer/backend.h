@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "replay/replay.h"
+#include "rewards/clip_reward.h"
 #include "rollout/trajectory.h"
 #include "scorer/endpoint.h"
 #include "scorer/params.h"
@@ -117,6 +118,12 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
 int backend_open_cached(struct backend *out, const struct reward_params *p,
                         const struct backend_context *context, backend_done *done, void *arg,
                         struct err *e) MUST_USE;
+/* A CLIP model of reward.clip: builtin:aesthetic, builtin:clipscore, builtin:pickscore, builtin:hpsv2. */
+int backend_open_clip(struct backend *out, const struct reward_params *p,
+                      const struct backend_context *context, backend_done *done, void *arg,
+                      struct err *e) MUST_USE;
+/* Whether reward.backend names one of those. */
+bool backend_is_clip(const char *backend, enum clip_reward_kind *kind);
 /* The one of these that the settings name; nothing is cached where there is no replay. */
 int backend_open(struct backend *out, const struct reward_params *p,
                  const struct backend_context *context, backend_done *done, void *arg,

@@ -130,7 +130,10 @@ int backend_open_builtin(struct backend *out, const struct reward_params *p, bac
         b->judge = judge_new();
     } else if (reward_kind_of(&b->kind, name, e) < 0) {
         mem_free(b);
-        return err_wrap(e, "reward.backend %s (builtin:shapes is one more)", p->backend);
+        return err_wrap(e,
+                        "reward.backend %s (more: builtin:shapes; with reward.clip builtin:aesthetic, "
+                        "builtin:clipscore, builtin:pickscore, builtin:hpsv2)",
+                        p->backend);
     }
     *out = (struct backend){.self = b,
                             .submit = builtin_submit,

@@ -27,7 +27,8 @@
       "pickle:unifiedreward, pickle:verl-omni, raw, multipart; or builtin:shapes, "                \
       "builtin:jpeg_compressibility, "                                                             \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm, "                  \
-      "builtin:brightness")                                                                        \
+      "builtin:brightness; or by a CLIP model builtin:aesthetic, builtin:clipscore, "              \
+      "builtin:pickscore, builtin:hpsv2")                                                          \
     P(S, text, url, "http://127.0.0.1:8090", "", "1000", "",                                       \
       "of the service, without its path; several, separated by commas, share the calls")           \
     P(S, text, path, "", "", "400", "", "behind url (not oip-v2); empty: the form's own")          \
@@ -49,6 +50,10 @@
     P(S, text, pattern, "([0-9]+([.][0-9]+)?)", "", "400", "",                                     \
       "openai-chat: POSIX extended expression whose first group is the number; the last match "    \
       "counts")                                                                                    \
+    P(S, text, clip, "", "", "1000", "",                                                           \
+      "folder of a CLIP model in transformers' layout, for the built-in rewards that need one")    \
+    P(S, text, head, "", "", "1000", "", "builtin:aesthetic: the head's safetensors file")         \
+    P(S, integer, clip_threads, "0", "0", "256", "", "of the CLIP model; 0: all cores")            \
     P(S, text, model_version, "", "", "64", "", "empty: the service's choice")                     \
     P(S, flag, binary, "yes", "", "", "", "tensors as raw bytes behind the JSON, not inside it")   \
     P(S, text, image_input, "", "", "128", "", "tensor for images; empty: by the metadata")        \

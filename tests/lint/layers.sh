@@ -13,7 +13,7 @@ rollout:   base
 metrics:   base
 shapes:    base io nn
 diffusion: base io nn
-rewards:   base io shapes
+rewards:   base io nn shapes diffusion
 wire:      base rollout metrics
 replay:    base rollout metrics
 run:       base io nn rollout metrics shapes diffusion rewards wire
