@@ -24,7 +24,7 @@ struct bad_http {
     uint16_t port;
     pthread_t thread;
     atomic_int mode, percent;
-    atomic_uint times, posts;
+    atomic_uint times, posts, delay_ms;
     atomic_bool stop, other_tensors;
     atomic_int visits; /* connections being served */
 };
@@ -273,9 +273,9 @@ static bool serve_one(struct bad_http *b, int fd, char *in)
         end = strstr(in, "\r\n\r\n");
         if (end == NULL)
             continue;
-        const char *length = strstr(in, "Content-Length: ");
+        const char *length = strstr(in, "\r\nContent-Length: "); /* not Inference-Header-... */
         want = (size_t)(end + 4 - in) +
-               (length != NULL && length < end ? strtoul(length + 16, NULL, 10) : 0);
+               (length != NULL && length < end ? strtoul(length + 18, NULL, 10) : 0);
         if (want > REQUEST_BYTES_MAX)
             return false;
     }
@@ -285,6 +285,9 @@ static bool serve_one(struct bad_http *b, int fd, char *in)
     }
     char id[80];
     const unsigned n = look_into(end + 4, id);
+    const unsigned delay_ms = atomic_load(&b->delay_ms);
+    if (delay_ms > 0)
+        nanosleep(&(struct timespec){.tv_sec = delay_ms / 1000, .tv_nsec = delay_ms % 1000 * 1000000L}, NULL);
     const enum bad_mode mode = next_mode(b);
     const bool other = mode == BAD_GOOD && atomic_load(&b->other_tensors);
     return misbehave(b, fd, other ? BAD_MISSING_OUTPUT : mode, n, id);
@@ -368,6 +371,11 @@ void bad_http_mode(struct bad_http *b, enum bad_mode mode, unsigned times)
 void bad_http_mix(struct bad_http *b, unsigned percent)
 {
     atomic_store(&b->percent, (int)percent);
+}
+
+void bad_http_delay(struct bad_http *b, unsigned millis)
+{
+    atomic_store(&b->delay_ms, millis);
 }
 
 void bad_http_other_tensors(struct bad_http *b)

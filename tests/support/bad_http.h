@@ -59,6 +59,8 @@ void bad_http_mode(struct bad_http *b, enum bad_mode mode, unsigned times);
 void bad_http_mix(struct bad_http *b, unsigned percent);
 /* The metadata, too, of another model: without `strict`. */
 void bad_http_other_tensors(struct bad_http *b);
+/* Answers come so long after the request. */
+void bad_http_delay(struct bad_http *b, unsigned millis);
 /* How many POSTs came. */
 unsigned bad_http_posts(struct bad_http *b);
 

@@ -193,13 +193,15 @@ static void add_all(struct ring *r)
     snprintf(set[5], sizeof *set, "store.model=%s/tests/golden/tiny-sd/model", root);
     snprintf(set[6], sizeof *set, "store.prompts=%s/prompts.txt", r->folder);
     add_service(r, RING_STORE, 0, sets);
-    snprintf(set[4], sizeof *set, "reward.url=http://127.0.0.1:%u", port);
-    snprintf(set[5], sizeof *set, "judge.listen=127.0.0.1:%u", port);
-    snprintf(set[6], sizeof *set, "trainer.cache=%s/cache", r->folder);
+    snprintf(set[4], sizeof *set, "judge.listen=127.0.0.1:%u", port);
+    snprintf(set[5], sizeof *set, "trainer.cache=%s/cache", r->folder);
+    snprintf(set[6], sizeof *set, "sampler.cache=%s/cache", r->folder);
+    char url[64];
+    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
+    put(r, url); /* ring_set may name another service */
     add_service(r, RING_JUDGE, 0, sets);
     add_service(r, RING_SCORER, 0, sets);
     add_service(r, RING_TRAINER, 0, sets);
-    snprintf(set[4], sizeof *set, "sampler.cache=%s/cache", r->folder);
     for (int i = 0; i < r->samplers; i++)
         add_service(r, RING_SAMPLER, i, sets);
 }
@@ -236,13 +238,13 @@ void ring_open(struct ring *r, const struct ring_options *o)
         put(r, *s);
     for (const char *const *s = o->settings; s != NULL && *s != NULL; s++)
         put(r, *s);
-    write_settings(r);
     write_file(r, "prompts.txt", "a red circle\na blue square\na large green triangle\n");
     if (o->data != NULL) {
         copy_folder(r, o->data, "store");
         copy_folder(r, o->data, "replay");
     }
     add_all(r);
+    write_settings(r);
     const struct wire_net_options net = {.party = PARTY_DAGLINE, .sender = "test"};
     ck_assert_msg(wire_net_open(&r->net, &net, &e) == 0, "%s", e.text);
     ck_assert_msg(store_client_open(&r->client, r->net,

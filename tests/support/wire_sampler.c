@@ -19,6 +19,7 @@ void wire_sampler_open(struct wire_sampler *s, const char *store, const char *ne
 {
     struct err e;
     memset(s, 0, sizeof *s);
+    s->flight = WIRE_SAMPLER_FLIGHT;
     s->acked = acked;
     s->arg = arg;
     const struct wire_net_options net = {.party = PARTY_SAMPLER, .sender = "sampler/test"};
@@ -36,7 +37,7 @@ void wire_sampler_open(struct wire_sampler *s, const char *store, const char *ne
 
 void wire_sampler_close(struct wire_sampler *s)
 {
-    for (size_t i = 0; i < WIRE_SAMPLER_FLIGHT; i++)
+    for (size_t i = 0; i < s->flight; i++)
         trajectory_free(s->item[i].t);
     wire_close(s->wire);
     news_close(s->news);
@@ -48,7 +49,7 @@ void wire_sampler_close(struct wire_sampler *s)
 size_t wire_sampler_waiting(const struct wire_sampler *s)
 {
     size_t n = 0;
-    for (size_t i = 0; i < WIRE_SAMPLER_FLIGHT; i++)
+    for (size_t i = 0; i < s->flight; i++)
         n += s->item[i].t != NULL;
     return n;
 }
@@ -98,7 +99,7 @@ static void say_hello(struct wire_sampler *s, int64_t now_ms)
 static void send_due(struct wire_sampler *s, int64_t now_ms)
 {
     struct err e;
-    for (size_t i = 0; i < WIRE_SAMPLER_FLIGHT; i++) {
+    for (size_t i = 0; i < s->flight; i++) {
         if (s->item[i].t == NULL && !s->drained) {
             s->item[i].t = make(s);
             s->item[i].bytes = codec_trajectory_bytes(s->item[i].t);
@@ -130,7 +131,7 @@ static void take_credit(struct wire_sampler *s, const struct message *m)
         s->session = c.session;
         s->sessions++;
         s->items_granted = s->bytes_granted = s->items_sent = s->bytes_sent = 0;
-        for (size_t i = 0; i < WIRE_SAMPLER_FLIGHT; i++)
+        for (size_t i = 0; i < s->flight; i++)
             s->item[i].sent_ms = -1;
     }
     s->items_granted = c.items > s->items_granted ? c.items : s->items_granted;
@@ -144,7 +145,7 @@ static void take_ack(struct wire_sampler *s, const struct message *m)
     ck_assert_msg(codec_get_ack(m, &a, &e) == 0, "%s", e.text);
     if (a.outcome == ACK_STORED || a.outcome == ACK_DUPLICATE)
         s->acked(s->arg, a.id);
-    for (size_t i = 0; i < WIRE_SAMPLER_FLIGHT; i++) {
+    for (size_t i = 0; i < s->flight; i++) {
         if (s->item[i].t == NULL || memcmp(s->item[i].t->id, a.id, sizeof a.id) != 0)
             continue;
         trajectory_free(s->item[i].t);

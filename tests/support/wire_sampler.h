@@ -13,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_SAMPLER_FLIGHT 8
+#define WIRE_SAMPLER_FLIGHT 8 /* unless `flight` is set to more after opening */
+#define WIRE_SAMPLER_FLIGHT_MAX 256
 
 struct wire_sampler {
     void (*acked)(void *arg, const uint8_t id[TRAJECTORY_ID_BYTES]);
@@ -29,6 +30,7 @@ struct wire_sampler {
     uint64_t counter;
     bool stopped; /* the run has ended */
     bool drained; /* makes nothing new */
+    size_t flight; /* trajectories that wait for their answer, at most */
     int64_t hello_ms;
     uint64_t session, items_granted, bytes_granted, items_sent, bytes_sent;
     size_t sessions, stored, duplicate, failed; /* answers, by outcome */
@@ -37,7 +39,7 @@ struct wire_sampler {
         struct trajectory *t; /* NULL: free */
         uint64_t bytes;
         int64_t sent_ms; /* -1: not in this session */
-    } item[WIRE_SAMPLER_FLIGHT];
+    } item[WIRE_SAMPLER_FLIGHT_MAX];
 };
 
 /* Endpoints as the services have them.  Waits for the store. */
