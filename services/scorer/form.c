@@ -88,8 +88,14 @@ int form_score(double *out, const struct json *v, const char *what, const struct
                struct err *e)
 {
     double value;
-    if (json_as_number(v, what, -HUGE_VAL, HUGE_VAL, &value, e) < 0)
-        return -1;
+    return json_as_number(v, what, -HUGE_VAL, HUGE_VAL, &value, e) < 0
+               ? -1
+               : form_score_value(out, value, what, p, e);
+}
+
+int form_score_value(double *out, double value, const char *what, const struct reward_params *p,
+                     struct err *e)
+{
     if (!isfinite(value))
         return err_set(e, ERR_NONFINITE, "%s is %g", what, value);
     if (value < p->score_min || value > p->score_max)
@@ -97,6 +103,18 @@ int form_score(double *out, const struct json *v, const char *what, const struct
                        what, value, p->score_min, p->score_max);
     *out = value;
     return 0;
+}
+
+int form_metadata(struct json **out, const struct backend_item *item, struct err *e)
+{
+    const char *const text = item->metadata;
+    if (text[0] == 0) {
+        *out = json_new_object();
+        return 0;
+    }
+    return json_parse(out, text, strlen(text), TRAJECTORY_METADATA_BYTES_MAX, e) < 0
+               ? err_wrap(e, "metadata of the prompt")
+               : 0;
 }
 
 int form_parse(struct json **out, const struct form_answer *a, struct err *e)

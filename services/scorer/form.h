@@ -88,6 +88,11 @@ const char *form_picture_type(const struct reward_params *p);
 /* A number of an answer: finite and within reward.score_min..score_max. `what` names it. */
 int form_score(double *out, const struct json *v, const char *what, const struct reward_params *p,
                struct err *e) MUST_USE;
+int form_score_value(double *out, double value, const char *what, const struct reward_params *p,
+                     struct err *e) MUST_USE;
+
+/* The item's metadata as an object; {} where it has none. */
+int form_metadata(struct json **out, const struct backend_item *item, struct err *e) MUST_USE;
 
 /* Parses an answer; one that is {"error": ...} is refused with what it says. */
 int form_parse(struct json **out, const struct form_answer *a, struct err *e) MUST_USE;

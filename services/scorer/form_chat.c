@@ -211,7 +211,7 @@ static int read_answer(void *self, struct backend_score *scores, size_t n, const
 {
     const struct chat_form *f = self;
     const struct json *choice = NULL;
-    struct json *doc = NULL, *value = json_new_list();
+    struct json *doc = NULL;
     double score = 0.0;
     (void)id, (void)n;
     int rc = form_parse(&doc, a, e) < 0 || first_choice(&choice, doc, e) < 0 ? -1 : 0;
@@ -219,11 +219,8 @@ static int read_answer(void *self, struct backend_score *scores, size_t n, const
         rc = f->p->judge == JUDGE_YES_NO ? read_yes_no(&score, choice, e)
                                          : read_number(&score, f, choice, e);
     scores[0] = (struct backend_score){0};
-    if (rc == 0) {
-        json_append_number(value, score);
-        rc = form_score(&scores[0].value, json_at(value, 0), "the judge's score", f->p, e);
-    }
-    json_free(value);
+    if (rc == 0)
+        rc = form_score_value(&scores[0].value, score, "the judge's score", f->p, e);
     json_free(doc);
     return rc;
 }

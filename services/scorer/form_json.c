@@ -65,12 +65,9 @@ static int add_list(struct json *list, const struct filling *x, size_t i, char w
         return 0;
     }
     if (what == 'm') {
-        struct json *meta = NULL;
-        const char *text = x->items[i].metadata;
-        if (text[0] == 0)
-            meta = json_new_object();
-        else if (json_parse(&meta, text, strlen(text), TRAJECTORY_METADATA_BYTES_MAX, e) < 0)
-            return err_wrap(e, "metadata of the prompt");
+        struct json *meta;
+        if (form_metadata(&meta, &x->items[i], e) < 0)
+            return -1;
         json_append(list, &meta);
         return 0;
     }

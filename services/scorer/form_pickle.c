@@ -37,16 +37,11 @@ struct pickle_form {
     struct pointer scores;
 };
 
-static int add_metadata(struct buf *b, const char *text, struct err *e)
+static int add_metadata(struct buf *b, const struct backend_item *item, struct err *e)
 {
-    struct json *meta = NULL;
-    if (text[0] == 0) {
-        pickle_dict_begin(b);
-        pickle_dict_end(b);
-        return 0;
-    }
-    if (json_parse(&meta, text, strlen(text), TRAJECTORY_METADATA_BYTES_MAX, e) < 0)
-        return err_wrap(e, "metadata of the prompt");
+    struct json *meta;
+    if (form_metadata(&meta, item, e) < 0)
+        return -1;
     pickle_json(b, meta);
     json_free(meta);
     return 0;
@@ -76,7 +71,7 @@ static int add_item(struct buf *b, enum field what, const struct backend_item *x
         pickle_text(b, x->prompt);
         break;
     case METADATAS:
-        return add_metadata(b, x->metadata, e);
+        return add_metadata(b, x, e);
     case QUERIES:
         add_texts(b, QUERY);
         break;
