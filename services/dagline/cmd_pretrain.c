@@ -18,7 +18,7 @@
     P(S, integer, unet_steps, "8000", "0", "", "steps", "of UNet and text encoder")                \
     P(S, integer, unet_batch, "64", "2", "4096", "pictures", "of one step")                        \
     P(S, real, unet_lr, "1e-3", "0", "1", "1/step", "highest learning rate")                       \
-    P(S, integer, distil_steps, "2000", "0", "", "steps",                                          \
+    P(S, integer, distil_steps, "0"   , "0", "", "steps",                                          \
       "of UNet and text encoder towards their own guided predictions")                             \
     P(S, real, distil_guidance, "3", "1", "100", "",                                               \
       "classifier-free guidance of what is imitated")                                              \

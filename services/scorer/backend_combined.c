@@ -7,10 +7,15 @@
  *   product  product of v_k
  *   min      least of weight_k v_k
  *
+ * v_k may be taken against the last values of its own reward, this batch's included: as a z-score, or as the share of
+ * them that it is not below (ties count half).  Rewards of different units then count alike; what is trained towards
+ * moves with the policy, and begins anew with the process.
+ *
  * A reward of weight 0 is asked and kept as a component, and takes no part.  Where some v_k is
  * below its gate, the result is that reward's `gated` at most. */
 #include "base/mem.h"
 #include "scorer/backend.h"
+#include "scorer/window.h"
 
 #include <assert.h>
 #include <math.h>
@@ -19,11 +24,14 @@
 
 struct combined;
 
+enum { NORMALISE_NONE, NORMALISE_ZSCORE, NORMALISE_PERCENTILE }; /* rewards.NAME.normalise */
+
 struct part {
     struct combined *whole;
     const char *name;
     const struct reward_params *p;
     struct backend backend;
+    struct window window; /* of v, where it is normalised */
     bool open;
 };
 
@@ -72,6 +80,20 @@ static void add_component(struct backend_score *s, const char *part, const char 
     c->value = value;
 }
 
+static double value_of(const struct reward_params *p, const struct backend_score *s)
+{
+    return p->offset + p->scale * s->value;
+}
+
+/* The values of a slot into the windows of their rewards, before any of them is taken against them. */
+static void fill_windows(struct combined *c, const struct slot *x)
+{
+    for (size_t k = 0; k < c->parts; k++)
+        for (size_t i = 0; c->part[k].p->normalise != NORMALISE_NONE && i < x->n; i++)
+            if (x->asked[k * x->n + i])
+                window_add(&c->part[k].window, value_of(c->part[k].p, &x->scores[k * x->n + i]));
+}
+
 /* Item i of a slot whose parts have all answered. */
 static void combine(struct backend_score *out, const struct combined *c, const struct slot *x,
                     size_t i)
@@ -84,7 +106,10 @@ static void combine(struct backend_score *out, const struct combined *c, const s
         const struct backend_score *s = &x->scores[k * x->n + i];
         if (!x->asked[k * x->n + i])
             continue;
-        const double v = p->offset + p->scale * s->value;
+        const double v = value_of(p, s);
+        const double w = p->normalise == NORMALISE_ZSCORE       ? window_zscore(&c->part[k].window, v)
+                         : p->normalise == NORMALISE_PERCENTILE ? window_share(&c->part[k].window, v)
+                                                                : v;
         add_component(out, c->part[k].name, "", v);
         for (uint32_t m = 0; m < s->component_count; m++)
             add_component(out, c->part[k].name, s->components[m].name, s->components[m].value);
@@ -94,13 +119,13 @@ static void combine(struct backend_score *out, const struct combined *c, const s
             continue;
         switch (c->how) {
         case COMBINE_SUM:
-            total += p->weight * v;
+            total += p->weight * w;
             break;
         case COMBINE_PRODUCT:
-            total *= v;
+            total *= w;
             break;
         case COMBINE_MIN:
-            total = fmin(total, p->weight * v);
+            total = fmin(total, p->weight * w);
             break;
         }
     }
@@ -124,6 +149,8 @@ static void finish(struct combined *c, struct slot *x)
                                .count = x->n,
                                .seconds = x->seconds};
     memcpy(r.reason, x->reason, sizeof r.reason);
+    if (r.failure == BACKEND_OK)
+        fill_windows(c, x);
     for (size_t i = 0; r.failure == BACKEND_OK && i < x->n; i++) {
         combine(&c->out[i], c, x, i);
         if (!isfinite(c->out[i].value)) {
@@ -259,7 +286,8 @@ static uint64_t combined_bytes(void *self, size_t image_bytes)
     uint64_t bytes =
         sizeof *c + c->slots * BACKEND_BATCH_MAX * c->parts * sizeof(struct backend_score);
     for (size_t k = 0; k < c->parts; k++)
-        bytes += c->part[k].backend.bytes_bound(c->part[k].backend.self, image_bytes);
+        bytes += c->part[k].backend.bytes_bound(c->part[k].backend.self, image_bytes) +
+                 c->part[k].window.room * sizeof(double);
     return bytes;
 }
 
@@ -297,9 +325,11 @@ static size_t combined_endpoints(void *self, struct backend_endpoint *out, size_
 static void combined_close(void *self)
 {
     struct combined *c = self;
-    for (size_t k = 0; k < c->parts; k++)
+    for (size_t k = 0; k < c->parts; k++) {
         if (c->part[k].open)
             c->part[k].backend.close(c->part[k].backend.self);
+        window_done(&c->part[k].window);
+    }
     for (size_t i = 0; c->slot != NULL && i < c->slots; i++)
         slot_free(&c->slot[i]);
     mem_free(c->slot);
@@ -326,6 +356,8 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
         if (backend_open(&part->backend, &p[k], context, on_part, part, e) < 0)
             goto fail;
         part->open = true;
+        if (p[k].normalise != NORMALISE_NONE)
+            window_init(&part->window, (size_t)p[k].window);
         items_max = part->backend.items_max < items_max ? part->backend.items_max : items_max;
         c->slots += part->backend.batches_max;
     }

@@ -61,6 +61,7 @@
     P(S, text, metadata_input, "", "", "128", "", "tensor for prompt metadata; empty: by name")    \
     P(S, text, output, "", "", "128", "", "tensor of the score; empty: by the metadata")           \
     P(S, integer, batch, "64", "1", "1024", "images", "in one call")                               \
+    P(S, size, batch_max, "64MiB", "1KiB", "1GiB", "", "pixels of one call, as RGB")              \
     P(S, duration, linger, "5ms", "0", "1s", "", "wait for a fuller batch while others run")       \
     P(S, integer, concurrency, "4", "1", "64", "calls",                                            \
       "at one time at one endpoint; less after 429 and 503")                                       \
@@ -78,6 +79,9 @@
     P(S, real, score_min, "-1e30", "", "", "", "a lower score is a wrong answer")                  \
     P(S, real, score_max, "1e30", "", "", "", "a higher score is a wrong answer")                  \
     P(S, real, weight, "1", "", "", "", "of rewards.NAME in the combination; 0: kept beside it")   \
+    P(S, choice, normalise, "none", "none|zscore|percentile", "", "",                              \
+      "of rewards.NAME: against its own last `window` values; gate is before, weight after it")    \
+    P(S, integer, window, "4096", "2", "1000000", "values", "of rewards.NAME: see normalise")      \
     P(S, real, gate, "-1e30", "", "", "",                                                          \
       "of rewards.NAME: below it the combination is `gated` at most")                              \
     P(S, real, gated, "0", "", "", "", "of rewards.NAME: see gate")                                \

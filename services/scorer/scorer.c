@@ -33,7 +33,8 @@
 
 struct scorer {
     const struct scorer_settings *o;
-    size_t batch_max; /* pictures of one call */
+    size_t batch_max;         /* pictures of one call */
+    uint64_t batch_bytes_max; /* and their pixels, as RGB */
     int64_t linger_ms;
     char sender[MESSAGE_SENDER_BYTES];
     struct loop *loop;
@@ -346,7 +347,7 @@ static int submit_batches(struct scorer *s, struct err *e)
             return 0;
         s->batch_since_ms = 0;
         uint64_t batch;
-        const size_t n = work_batch(s->work, items, max, &batch);
+        const size_t n = work_batch(s->work, items, max, s->batch_bytes_max, &batch);
         struct err why;
         if (n == 0 || s->backend.submit(s->backend.self, batch, items, n, &why) == 0)
             continue;
@@ -658,11 +659,14 @@ static int open_backend(struct scorer *s, struct err *e)
     const struct backend_context context = {.loop = s->loop, .replay = s->replay};
     /* of several rewards the smallest batch and the longest linger */
     s->batch_max = several->count > 0 ? BACKEND_BATCH_MAX : (size_t)p->batch;
+    s->batch_bytes_max = several->count > 0 ? UINT64_MAX : (uint64_t)p->batch_max_bytes;
     s->linger_ms = several->count > 0 ? 0 : p->linger_ms;
     for (size_t i = 0; i < several->count; i++) {
         const struct reward_params *one = &s->o->rewards_items[i];
         if ((size_t)one->batch < s->batch_max)
             s->batch_max = (size_t)one->batch;
+        if ((uint64_t)one->batch_max_bytes < s->batch_bytes_max)
+            s->batch_bytes_max = (uint64_t)one->batch_max_bytes;
         if (one->linger_ms > s->linger_ms)
             s->linger_ms = one->linger_ms;
     }

@@ -126,7 +126,8 @@ static bool same_size(const struct trajectory *a, const struct trajectory *b)
     return a->image_height == b->image_height && a->image_width == b->image_width;
 }
 
-size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t *batch)
+size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t bytes_max,
+                  uint64_t *batch)
 {
     const struct work_item *first = NULL;
     struct ref *refs = mem_new(max, sizeof *refs);
@@ -138,7 +139,12 @@ size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64
             continue;
         if (first != NULL && (first->alone || item->alone || !same_size(first->trajectory, t)))
             continue;
-        first = first == NULL ? item : first;
+        if (first == NULL) {
+            const uint64_t bytes = (uint64_t)t->image_height * t->image_width * 3;
+            first = item;
+            if (max > bytes_max / bytes)
+                max = bytes_max >= bytes ? (size_t)(bytes_max / bytes) : 1;
+        }
         for (; item->submitted < item->images && n < max; n++) {
             items[n] = (struct backend_item){.rgb = image_of(t, item->submitted),
                                              .height = t->image_height,

@@ -58,10 +58,11 @@ void work_remove(struct work *w, size_t i);
 /* Images that wait for a batch. */
 size_t work_waiting(const struct work *w);
 
-/* The next batch of at most `max` images of one size: fills items[0..) and returns their number, 0
- * for none; *batch is its number for work_done.  Items point into trajectories, which stay until
+/* The next batch of at most `max` images of one size and `bytes_max` of their pixels (one image at the
+ * least): fills items[0..) and returns their number, 0 for none; *batch is its number for work_done.  Items point into trajectories, which stay until
  * then. */
-size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t *batch);
+size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t bytes_max,
+                  uint64_t *batch);
 
 /* The batch is over. On success the scores are kept; an item whose last score came becomes
  * WORK_SCORED with all its rewards set (reward = offset + scale * score; raw score and components

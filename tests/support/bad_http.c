@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,7 +25,7 @@ struct bad_http {
     uint16_t port;
     pthread_t thread;
     atomic_int mode, percent;
-    atomic_uint times, posts, delay_ms;
+    atomic_uint times, posts, bad, delay_ms;
     atomic_bool stop, other_tensors;
     atomic_int visits; /* connections being served */
 };
@@ -289,6 +290,7 @@ static bool serve_one(struct bad_http *b, int fd, char *in)
     if (delay_ms > 0)
         nanosleep(&(struct timespec){.tv_sec = delay_ms / 1000, .tv_nsec = delay_ms % 1000 * 1000000L}, NULL);
     const enum bad_mode mode = next_mode(b);
+    atomic_fetch_add(&b->bad, mode != BAD_GOOD);
     const bool other = mode == BAD_GOOD && atomic_load(&b->other_tensors);
     return misbehave(b, fd, other ? BAD_MISSING_OUTPUT : mode, n, id);
 }
@@ -317,6 +319,7 @@ static void *listen_on(void *arg)
         const struct timeval tv = {.tv_sec = 5};
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* headers and body are sent apart */
         struct visit *v = malloc(sizeof *v);
         *v = (struct visit){b, fd};
         pthread_t t;
@@ -381,6 +384,11 @@ void bad_http_delay(struct bad_http *b, unsigned millis)
 void bad_http_other_tensors(struct bad_http *b)
 {
     atomic_store(&b->other_tensors, true);
+}
+
+unsigned bad_http_bad(struct bad_http *b)
+{
+    return atomic_load(&b->bad);
 }
 
 unsigned bad_http_posts(struct bad_http *b)

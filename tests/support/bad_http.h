@@ -61,6 +61,8 @@ void bad_http_mix(struct bad_http *b, unsigned percent);
 void bad_http_other_tensors(struct bad_http *b);
 /* Answers come so long after the request. */
 void bad_http_delay(struct bad_http *b, unsigned millis);
+/* How many POSTs were answered by another mode than BAD_GOOD. */
+unsigned bad_http_bad(struct bad_http *b);
 /* How many POSTs came. */
 unsigned bad_http_posts(struct bad_http *b);
 

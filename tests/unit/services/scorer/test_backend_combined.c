@@ -113,6 +113,30 @@ START_TEST(rewards_are_added_multiplied_or_the_least_is_taken)
 }
 END_TEST
 
+START_TEST(values_are_taken_against_their_own_last_ones)
+{
+    struct err e = {0};
+    double a[N], b[N];
+    alone_scores(a, b);
+    const double mean = (a[0] + a[1] + a[2]) / 3.0;
+    const double deviation = sqrt(((a[0] - mean) * (a[0] - mean) + (a[1] - mean) * (a[1] - mean) +
+                                   (a[2] - mean) * (a[2] - mean)) / 3.0);
+    ck_assert_msg(ask(COMBINE_SUM, SET(A, B, "rewards.a.normalise=zscore", "rewards.a.weight=3"), NULL, &e) == 0,
+                  "%s", e.text);
+    for (int i = 0; i < N; i++) {
+        ck_assert_double_eq_tol(kept[i].value, 3.0 * (a[i] - mean) / deviation + b[i], 1e-9);
+        ck_assert_double_eq(kept[i].components[0].value, a[i]); /* what was said is kept */
+    }
+    ck_assert_int_eq(ask(COMBINE_SUM, SET(A, "rewards.a.normalise=percentile"), NULL, &e), 0);
+    for (int i = 0; i < N; i++) {
+        double below = 0.5;
+        for (int k = 0; k < N; k++)
+            below += k != i && a[k] < a[i] ? 1.0 : 0.0;
+        ck_assert_double_eq_tol(kept[i].value, below / N, 1e-12);
+    }
+}
+END_TEST
+
 START_TEST(a_gate_bounds_the_whole)
 {
     struct err e = {0};
@@ -162,5 +186,5 @@ START_TEST(one_that_fails_fails_the_batch_and_says_which)
 END_TEST
 
 SUITE("scorer/combined", 30, rewards_are_added_multiplied_or_the_least_is_taken,
-      a_gate_bounds_the_whole, tags_choose_the_rewards_of_a_prompt,
+      values_are_taken_against_their_own_last_ones, a_gate_bounds_the_whole, tags_choose_the_rewards_of_a_prompt,
       one_that_fails_fails_the_batch_and_says_which)

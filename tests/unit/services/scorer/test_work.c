@@ -32,11 +32,11 @@ START_TEST(batches_run_across_trajectories_and_come_back_to_their_images)
     uint64_t batch[2];
     struct work_item *a = add(w, 1), *b = add(w, 2);
     ck_assert_uint_eq(work_waiting(w), 2 * PER);
-    ck_assert_uint_eq(work_batch(w, items, 4, &batch[0]), 4);
+    ck_assert_uint_eq(work_batch(w, items, 4, UINT64_MAX, &batch[0]), 4);
     ck_assert_ptr_eq(items[2].rgb, a->trajectory->final_image);
     ck_assert_ptr_eq(items[3].rgb, b->trajectory->images);
-    ck_assert_uint_eq(work_batch(w, items, 4, &batch[1]), 2);
-    ck_assert_uint_eq(work_batch(w, items, 4, &batch[1]), 0);
+    ck_assert_uint_eq(work_batch(w, items, 4, UINT64_MAX, &batch[1]), 2);
+    ck_assert_uint_eq(work_batch(w, items, 4, UINT64_MAX, &batch[1]), 0);
     succeed(w, batch[1], 2, 20.0); /* out of order */
     ck_assert_int_eq(b->state, WORK_SCORING);
     succeed(w, batch[0], 4, 10.0);
@@ -54,22 +54,38 @@ START_TEST(batches_run_across_trajectories_and_come_back_to_their_images)
 }
 END_TEST
 
+START_TEST(a_batch_is_bounded_in_bytes_too)
+{
+    struct work *w = work_new(1.0, 0.0);
+    struct backend_item items[16];
+    uint64_t batch;
+    const struct work_item *a = add(w, 1);
+    add(w, 2);
+    const uint64_t image = (uint64_t)a->trajectory->image_height * a->trajectory->image_width * 3;
+    ck_assert_uint_eq(work_batch(w, items, 16, 2 * image + image / 2, &batch), 2);
+    ck_assert_uint_eq(work_batch(w, items, 16, 3 * image, &batch), 3);
+    ck_assert_uint_eq(work_batch(w, items, 16, 1, &batch), 1); /* one at the least */
+    ck_assert_uint_eq(work_batch(w, items, 16, 1, &batch), 0);
+    work_free(w);
+}
+END_TEST
+
 START_TEST(a_failure_of_several_is_cut_apart_and_only_the_guilty_one_fails)
 {
     struct work *w = work_new(1.0, 0.0);
     struct backend_item items[16];
     uint64_t batch;
     struct work_item *a = add(w, 1), *b = add(w, 2);
-    ck_assert_uint_eq(work_batch(w, items, 16, &batch), 2 * PER);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), 2 * PER);
     work_done(w,
               &(struct backend_result){.batch = batch, .failure = BACKEND_REFUSED, .reason = "no"});
     ck_assert_int_eq(a->state, WORK_SCORING);
-    ck_assert_uint_eq(work_batch(w, items, 16, &batch), PER);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), PER);
     work_done(w,
               &(struct backend_result){.batch = batch, .failure = BACKEND_REFUSED, .reason = "no"});
     ck_assert_int_eq(a->state, WORK_FAILED);
     ck_assert_int_eq(a->failure, BACKEND_REFUSED);
-    ck_assert_uint_eq(work_batch(w, items, 16, &batch), PER);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), PER);
     succeed(w, batch, PER, 0.0);
     ck_assert_int_eq(b->state, WORK_SCORED);
     work_free(w);
@@ -83,13 +99,13 @@ START_TEST(a_restarted_item_takes_nothing_from_earlier_batches)
     uint64_t first, second, alone;
     struct work_item *a = add(w, 1);
     struct work_item *b = add(w, 2);
-    ck_assert_uint_eq(work_batch(w, items, 2, &first), 2);  /* a, a */
-    ck_assert_uint_eq(work_batch(w, items, 2, &second), 2); /* a, b */
+    ck_assert_uint_eq(work_batch(w, items, 2, UINT64_MAX, &first), 2);  /* a, a */
+    ck_assert_uint_eq(work_batch(w, items, 2, UINT64_MAX, &second), 2); /* a, b */
     work_done(w,
               &(struct backend_result){.batch = second, .failure = BACKEND_ANSWER, .reason = "?"});
     succeed(w, first, 2, 5.0); /* from before the restart */
     ck_assert_uint_eq(a->scored, 0);
-    ck_assert_uint_eq(work_batch(w, items, 16, &alone), PER);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &alone), PER);
     succeed(w, alone, PER, 1.0);
     ck_assert_int_eq(a->state, WORK_SCORED);
     ck_assert_msg(a->trajectory->reward == 3.0, "%g", a->trajectory->reward);
@@ -105,7 +121,7 @@ START_TEST(an_item_removed_while_its_batch_is_out_is_not_touched)
     uint64_t batch;
     add(w, 1);
     struct work_item *b = add(w, 2);
-    ck_assert_uint_eq(work_batch(w, items, 16, &batch), 2 * PER);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), 2 * PER);
     work_remove(w, 0);
     succeed(w, batch, 2 * PER, 0.0);
     ck_assert_int_eq(b->state, WORK_SCORED);
@@ -120,14 +136,14 @@ START_TEST(a_scale_that_overflows_is_a_failure_and_not_a_reward)
     struct backend_item items[16];
     uint64_t batch;
     struct work_item *a = add(w, 1);
-    work_batch(w, items, 16, &batch);
+    work_batch(w, items, 16, UINT64_MAX, &batch);
     succeed(w, batch, PER, 100.0);
     ck_assert_int_eq(a->state, WORK_FAILED);
     work_free(w);
 }
 END_TEST
 
-SUITE("scorer/work", 10, batches_run_across_trajectories_and_come_back_to_their_images,
+SUITE("scorer/work", 10, a_batch_is_bounded_in_bytes_too, batches_run_across_trajectories_and_come_back_to_their_images,
       a_failure_of_several_is_cut_apart_and_only_the_guilty_one_fails,
       a_restarted_item_takes_nothing_from_earlier_batches,
       an_item_removed_while_its_batch_is_out_is_not_touched,
