@@ -70,7 +70,7 @@ struct trajectory {
     double reward; /* the final image's; NaN until scored */
     uint32_t component_count;
     struct trajectory_component components[TRAJECTORY_COMPONENTS_MAX];
-    uint8_t *thumbnail; /* owned PNG bytes or NULL */
+    uint8_t *thumbnail; /* owned JPEG bytes or NULL */
     size_t thumbnail_bytes;
 };
 

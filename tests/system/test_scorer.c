@@ -291,7 +291,8 @@ START_TEST(the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged)
         ck_assert_str_eq(out[i]->components[0].name, "raw");
         ck_assert_str_eq(out[i]->components[1].name, "strict");
         ck_assert_uint_eq(out[i]->component_count, 8);
-        ck_assert_uint_gt(out[i]->thumbnail_bytes, 8);
+        ck_assert_uint_gt(out[i]->thumbnail_bytes, 100);
+        ck_assert_mem_eq(out[i]->thumbnail, "\xff\xd8\xff", 3); /* JPEG */
         ck_assert_msg(out[i]->states[3].terminal && out[i]->states[3].reward == out[i]->reward,
                       "terminal reward");
         trajectory_free(out[i]);
