@@ -184,7 +184,7 @@ static int visit_and_predict(void *arg, int k, const real *x_t, const real *out,
         for (uint32_t j = 0; j < t->state_count; j++) {
             if (!t->states[j].has_image)
                 continue;
-            if (t->states[j].step == (uint32_t)k) {
+            if (t->states[j].step == (uint32_t)k && !r->q->run->forward_looking_base) {
                 step_x0(v->x0, &r->q->kernels[k], x_t + i * D, r->out_cond + i * D, D);
                 pictures_add(v->pictures, v->x0, D, t->images + image * bytes);
             }
@@ -192,6 +192,50 @@ static int visit_and_predict(void *arg, int k, const real *x_t, const real *out,
         }
     }
     return visit(r, k, x_t, out, x_s, e);
+}
+
+/* The clean latents that the base model predicts from the states that were kept, all in one pass. */
+static int predict_by_base(struct rollout *r, struct pictures *pictures, struct err *e)
+{
+    const size_t D = r->shape->latent_elements;
+    const size_t bytes = r->shape->image_height * r->shape->image_width * 3;
+    size_t n = 0, most = 0;
+    for (size_t i = 0; i < r->q->count; i++)
+        most += trajectory_image_count(r->out[i]);
+    if (most == 0)
+        return 0;
+    real *x = mem_new(most * D, sizeof *x), *out = mem_new(most * D, sizeof *out), *x0 = mem_new(D, sizeof *x0);
+    double *times = mem_new(most, sizeof *times);
+    const real **conditions = mem_new(most, sizeof *conditions);
+    const struct transition_kernel **kernels = mem_new(most, sizeof *kernels);
+    uint8_t **targets = mem_new(most, sizeof *targets);
+    for (size_t i = 0; i < r->q->count; i++) {
+        const struct trajectory *t = r->out[i];
+        size_t image = 0;
+        for (uint32_t j = 0; j < t->state_count; j++) {
+            if (!t->states[j].has_image)
+                continue;
+            kernels[n] = &r->q->kernels[t->states[j].step];
+            times[n] = (double)kernels[n]->t;
+            conditions[n] = r->conditions[i];
+            targets[n] = t->images + image++ * bytes;
+            memcpy(x + n++ * D, t->latents + j * D, D * sizeof *x);
+        }
+    }
+    /* the conditional branch alone, as the policy's own prediction is */
+    const int rc = pipeline_predict_base(r->p, out, x, times, conditions, n, 1.0, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        step_x0(x0, kernels[i], x + i * D, out + i * D, D);
+        pictures_add(pictures, x0, D, targets[i]);
+    }
+    mem_free(targets);
+    mem_free(kernels);
+    mem_free(conditions);
+    mem_free(times);
+    mem_free(x0);
+    mem_free(out);
+    mem_free(x);
+    return rc;
 }
 
 static int predict_visitor(void *arg, real *out, const real *x, int t, struct err *e)
@@ -239,6 +283,8 @@ int rollout_make(struct trajectory **out, struct pipeline *p, const struct rollo
                                 .ids = (const uint8_t(*)[RNG_ID_BYTES])ids};
     chain_start(&chain, x);
     if (chain_run(&chain, 0, x, work, predict_visitor, visit_and_predict, &v, e) < 0)
+        goto out;
+    if (q->run->forward_looking_base && predict_by_base(&r, &pictures, e) < 0)
         goto out;
     for (size_t i = 0; i < n; i++)
         pictures_add(&pictures, x + i * D, D, out[i]->final_image);

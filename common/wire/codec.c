@@ -641,6 +641,7 @@ void codec_put_run(struct message *m, const struct run_spec *x)
     p.group_size = x->group_size;
     p.forward_looking = x->forward_looking;
     p.forward_looking_abar = x->forward_looking_abar;
+    p.forward_looking_base = x->forward_looking_base;
     p.lockstep = x->lockstep;
     p.lockstep_batch = x->lockstep_batch;
     p.iterations = x->iterations;
@@ -715,6 +716,7 @@ static int read_chain(struct run_spec *x, const Dagline__V1__Run *p, struct err 
     x->group_size = p->group_size;
     x->forward_looking = p->forward_looking;
     x->forward_looking_abar = p->forward_looking_abar;
+    x->forward_looking_base = p->forward_looking_base;
     x->lockstep = p->lockstep;
     x->lockstep_batch = p->lockstep_batch;
     x->iterations = p->iterations;

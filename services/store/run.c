@@ -347,7 +347,8 @@ char *run_identity(const struct run_spec *r)
     buf_format(&b, "run.group_size=%u\nrun.forward_looking=%d\nrun.lockstep=%d\n", r->group_size,
                r->forward_looking, r->lockstep);
     buf_format(&b, "run.lockstep_batch=%u\n", r->lockstep_batch);
-    buf_format(&b, "run.forward_looking_abar=%.17g\n", r->forward_looking_abar);
+    buf_format(&b, "run.forward_looking_abar=%.17g\nrun.forward_looking_base=%d\n",
+               r->forward_looking_abar, r->forward_looking_base);
     return buf_take(&b, NULL);
 }
 

@@ -1,4 +1,6 @@
 /* Rollouts of the tiny model: which states get a picture, and which picture. */
+#include "base/mem.h"
+#include "diffusion/step.h"
 #include "run/rollout.h"
 #include "run/run_chain.h"
 #include "support/suite.h"
@@ -12,7 +14,7 @@
 static struct pipeline *p;
 static struct transition_kernel kernels[STEPS];
 
-static void make(struct trajectory *out[COUNT], double abar)
+static void make(struct trajectory *out[COUNT], double abar, bool by_base)
 {
     struct err e;
     static const struct run_prompt prompts[] = {{"a b", "", ""}, {"c", "", ""}};
@@ -29,7 +31,8 @@ static void make(struct trajectory *out[COUNT], double abar)
                            .transition_fraction = 1.0,
                            .group_size = 1,
                            .forward_looking = true,
-                           .forward_looking_abar = abar};
+                           .forward_looking_abar = abar,
+                           .forward_looking_base = by_base};
     ck_assert_msg(run_chain_plan(kernels, &run, pipeline_schedule(p), &e) == 0, "%s", e.text);
     const struct rollout_request q = {&run, kernels, &set, &base, 0, 0, COUNT};
     ck_assert_msg(rollout_make(out, p, &q, NULL, NULL, &e) == 0, "%s", e.text);
@@ -43,9 +46,9 @@ START_TEST(states_near_noise_get_no_picture_and_the_others_the_same_one)
     struct trajectory *all[COUNT], *some[COUNT];
     ck_assert_msg(pipeline_open(&p, MODEL, &(struct pipeline_options){.threads = 1}, &e) == 0, "%s",
                   e.text);
-    make(all, 0.0);
+    make(all, 0.0, false);
     const double abar = kernels[2].abar_t;
-    make(some, abar);
+    make(some, abar, false);
     const size_t bytes = (size_t)all[0]->image_height * all[0]->image_width * 3;
     for (int i = 0; i < COUNT; i++) {
         ck_assert_uint_eq(trajectory_image_count(all[i]),
@@ -66,4 +69,66 @@ START_TEST(states_near_noise_get_no_picture_and_the_others_the_same_one)
 }
 END_TEST
 
-SUITE("run/rollout", 60, states_near_noise_get_no_picture_and_the_others_the_same_one)
+/* The picture of state j as this pipeline's model predicts it. */
+static void picture_by(struct pipeline *model, const struct trajectory *t, uint32_t j, uint8_t *rgb)
+{
+    const size_t D = pipeline_shape(model)->latent_elements;
+    static real x[16384], out[16384], x0[16384];
+    ck_assert_uint_le(D, 16384);
+    const struct transition_kernel *k = &kernels[t->states[j].step];
+    const double time = (double)k->t;
+    const real *condition;
+    struct err e;
+    for (size_t i = 0; i < D; i++)
+        x[i] = (real)t->latents[j * D + i];
+    ck_assert_int_eq(pipeline_condition(model, t->prompt, &condition, NULL, &e), 0);
+    ck_assert_int_eq(pipeline_predict(model, out, NULL, x, &time, &condition, 1, 1.0, &e), 0);
+    step_x0(x0, k, x, out, D);
+    ck_assert_int_eq(pipeline_decode(model, rgb, x0, 1, &e), 0);
+}
+
+START_TEST(pictures_by_the_base_model_do_not_move_with_the_policy)
+{
+    struct err e;
+    struct pipeline *base;
+    struct trajectory *own[COUNT], *fixed[COUNT];
+    const struct pipeline_options train = {.threads = 2, .train = true}, infer = {.threads = 1};
+    ck_assert_msg(pipeline_open(&p, MODEL, &train, &e) == 0 && pipeline_open(&base, MODEL, &infer, &e) == 0, "%s",
+                  e.text);
+    for (int moved = 0; moved < 2; moved++) {
+        make(own, 0.0, false);
+        make(fixed, 0.0, true);
+        const size_t bytes = (size_t)own[0]->image_height * own[0]->image_width * 3;
+        uint8_t *rgb = mem_new(bytes, 1);
+        for (int i = 0; i < COUNT; i++) {
+            const size_t images = trajectory_image_count(own[i]);
+            ck_assert_uint_eq(trajectory_image_count(fixed[i]), images);
+            ck_assert_mem_eq(own[i]->final_image, fixed[i]->final_image, bytes);
+            /* as long as the policy is the base model, there is no difference */
+            ck_assert_int_eq(memcmp(own[i]->images, fixed[i]->images, images * bytes) == 0, !moved);
+            size_t image = 0;
+            for (uint32_t j = 0; j < fixed[i]->state_count; j++)
+                if (fixed[i]->states[j].has_image) {
+                    picture_by(base, fixed[i], j, rgb);
+                    ck_assert_mem_eq(fixed[i]->images + image++ * bytes, rgb, bytes);
+                }
+            ck_assert_uint_eq(image, images);
+            trajectory_free(own[i]);
+            trajectory_free(fixed[i]);
+        }
+        mem_free(rgb);
+        struct params *params = pipeline_params(p);
+        for (size_t k = 0; k < params_length(params); k++) {
+            const struct param *a = params_at(params, (int)k);
+            for (size_t i = 0; i < a->count; i++)
+                a->value[i] *= (real)1.2;
+        }
+        ck_assert_int_eq(pipeline_touch(p, &e), 0);
+    }
+    pipeline_close(p);
+    pipeline_close(base);
+}
+END_TEST
+
+SUITE("run/rollout", 60, pictures_by_the_base_model_do_not_move_with_the_policy,
+      states_near_noise_get_no_picture_and_the_others_the_same_one)

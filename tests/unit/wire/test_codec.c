@@ -227,6 +227,7 @@ static struct run_spec run_sample(struct model_file files[2])
                          .group_size = 4,
                          .forward_looking = true,
                          .forward_looking_abar = 0.125,
+                         .forward_looking_base = true,
                          .lockstep = true,
                          .lockstep_batch = 64,
                          .iterations = 1000};
@@ -258,7 +259,7 @@ START_TEST(a_run_comes_back_as_it_was)
     ck_assert_str_eq(got.settings, r.settings);
     ck_assert(got.eta == r.eta && got.guidance == r.guidance && got.lockstep && got.last_step_mean);
     ck_assert_uint_eq(got.lockstep_batch, 64);
-    ck_assert(got.forward_looking_abar == 0.125);
+    ck_assert(got.forward_looking_abar == 0.125 && got.forward_looking_base);
     ck_assert_uint_eq(got.iterations, 1000);
     ck_assert(got.transition_fraction == 0.5);
     run_spec_done(&got);
