@@ -64,8 +64,8 @@ PROTO := $(sort $(wildcard protos/*.proto))
 PB_C := $(PROTO:protos/%.proto=$(GEN)/%.pb-c.c)
 PB_H := $(PB_C:.c=.h)
 # MODE=grad is the engine in double, for the gradient checks alone
-GRAD_ONLY := common/base common/io common/nn common/diffusion
-LIB_SRC := $(if $(filter grad,$(MODE)),$(sort $(filter-out common/diffusion/pipeline.c,$(wildcard $(GRAD_ONLY:%=%/*.c))) services/trainer/objective.c),$(sort $(wildcard common/*/*.c)))
+GRAD_ONLY := common/base common/io common/nn common/diffusion common/objective
+LIB_SRC := $(if $(filter grad,$(MODE)),$(sort $(filter-out common/diffusion/pipeline.c,$(wildcard $(GRAD_ONLY:%=%/*.c))) ),$(sort $(wildcard common/*/*.c)))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 # Files named *_simd.c are compiled once more for each instruction set; nn/simd.h picks one at run time.
 ISAS := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),avx2 avx512)

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "dagline/cmd_bench_target.h"
 #include "dagline/command.h"
 #include "diffusion/lora.h"
 #include "diffusion/unet.h"
@@ -213,10 +214,12 @@ static int bench(const void *params, const char *const *arguments, size_t count,
 int cmd_bench(int argc, char **argv)
 {
     struct bench_params p;
+    if (argc > 1 && strcmp(argv[1], "target") == 0)
+        return cmd_bench_target(argc - 1, argv + 1);
     const struct command command = {
         .name = "dagline bench",
         .about = "times a network on this machine; one JSON line of seconds, minimum and median",
-        .arguments = "unet",
+        .arguments = "unet|target",
         .arguments_min = 1,
         .arguments_max = 1,
         .table = &bench_table,

@@ -12,7 +12,7 @@
 #include "diffusion/pipeline.h"
 #include "diffusion/schedule.h"
 #include "rollout/trajectory.h"
-#include "trainer/objective.h"
+#include "objective/objective.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,7 +5,7 @@
 #include "base/rng.h"
 #include "diffusion/step.h"
 #include "support/suite.h"
-#include "trainer/objective.h"
+#include "objective/objective.h"
 
 #include <math.h>
 

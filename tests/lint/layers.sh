@@ -11,6 +11,7 @@ io:        base
 nn:        base
 rollout:   base
 metrics:   base
+objective: base
 shapes:    base io nn
 diffusion: base io nn
 rewards:   base io nn shapes diffusion

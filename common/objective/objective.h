@@ -8,8 +8,8 @@
  * Units: log-densities come in as sums over the D latent elements, in nats.  Inside, they are
  * multiplied by `scale` (S): 1 = nats, 1/D = the published convention (mean over elements).  Rewards
  * are multiplied by `beta`, flows are the network's output as it is; both are in the scaled unit. */
-#ifndef DAGLINE_TRAINER_OBJECTIVE_H
-#define DAGLINE_TRAINER_OBJECTIVE_H
+#ifndef DAGLINE_OBJECTIVE_OBJECTIVE_H
+#define DAGLINE_OBJECTIVE_OBJECTIVE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "trainer/objective.h"
+#include "objective/objective.h"
 
 #include "base/mem.h"
 

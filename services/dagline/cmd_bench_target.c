@@ -1,0 +1,171 @@
+#include "dagline/cmd_bench_target.h"
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "dagline/command.h"
+#include "dagline/target_train.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RESULT_BYTES_MAX 4096
+
+/* The objectives are in the order of `kinds` below. */
+#define TARGET_PARAMS(P, S)                                                                        \
+    P(S, choice, target, "25gmm", "25gmm|funnel|manywell", "", "", "the density")                  \
+    P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl", "", "",                    \
+      "what is trained towards (docs/numerics.md)")                                                \
+    P(S, flag, forward_looking, "no", "", "", "", "psi = t log R + (1 - t) log of the reference")  \
+    P(S, real, lambda, "2", "1e-6", "1e6", "", "dag_subtb: weight lambda^length of a stretch")     \
+    P(S, real, exploration, "0", "0", "10", "", "added to the spread of rollouts, falling to 0")   \
+    P(S, integer, exploration_steps, "5000", "0", "1000000000", "updates", "until it is 0")        \
+    P(S, choice, replay, "none", "none|uniform|rank|local", "", "",                                \
+      "final states replayed in every other update: at random, by rank of log R, or what Langevin " \
+      "chains find from those")                                                                    \
+    P(S, integer, iterations, "25000", "1", "1000000000", "updates", "of a run")                   \
+    P(S, integer, seeds, "1", "1", "1000", "runs", "one JSON line each")                           \
+    P(S, integer, seed, "1", "0", "", "", "of the first run; the others follow")                   \
+    P(S, integer, batch, "300", "1", "100000", "chains", "of an update")                           \
+    P(S, integer, steps, "100", "2", "1000", "steps", "T")                                         \
+    P(S, integer, samples, "2000", "1", "20000", "", "of the evaluation")                          \
+    P(S, real, lr, "1e-3", "0", "1", "1/step", "Adam, the policy")                                 \
+    P(S, real, flow_lr, "1e-2", "0", "1", "1/step", "Adam, the flow network")                      \
+    P(S, real, log_z_lr, "1e-1", "0", "10", "1/step", "Adam, log Z")                               \
+    P(S, integer, threads, "1", "1", "256", "", "workers")                                         \
+    P(S, text, cache, "build/bench-target", "", "1000", "",                                        \
+      "folder of finished runs: one that is there is not run again; empty: none")                  \
+    P(S, integer, progress, "1000", "0", "1000000000", "updates",                                  \
+      "between lines on standard error; 0: none")
+CONFIG_STRUCT(target_params, TARGET_PARAMS);
+CONFIG_TABLE_OPTIONS(target_table, "target", "a diffusion sampler trained to a known answer", target_params,
+                     TARGET_PARAMS);
+
+static const char *const target_names[] = {"25gmm", "funnel", "manywell"};
+static const struct {
+    const char *name;
+    enum objective_kind kind;
+} kinds[] = {{"tb", OBJECTIVE_TB},
+             {"vargrad", OBJECTIVE_VARGRAD},
+             {"dag_subtb", OBJECTIVE_DAG_SUBTB},
+             {"dag_db", OBJECTIVE_DAG_DB},
+             {"dag_kl", OBJECTIVE_DAG_KL}};
+static const char *const replay_names[] = {"none", "uniform", "rank", "local"};
+
+/* Everything that decides the result, as JSON: the line's head, and the name of the run in the cache. */
+static struct json *settings_of(const struct target_params *o, uint64_t seed)
+{
+    struct json *v = json_new_object();
+    json_set_string(v, "target", target_names[o->target]);
+    json_set_string(v, "objective", kinds[o->objective].name);
+    json_set_bool(v, "forward_looking", o->forward_looking);
+    if (kinds[o->objective].kind == OBJECTIVE_DAG_SUBTB)
+        json_set_number(v, "lambda", o->lambda);
+    json_set_string(v, "replay", replay_names[o->replay]);
+    json_set_number(v, "exploration", o->exploration);
+    if (o->exploration > 0.0)
+        json_set_int(v, "exploration_steps", o->exploration_steps);
+    json_set_int(v, "iterations", o->iterations);
+    json_set_int(v, "batch", o->batch);
+    json_set_int(v, "steps", o->steps);
+    json_set_int(v, "samples", o->samples);
+    json_set_number(v, "lr", o->lr);
+    json_set_number(v, "flow_lr", o->flow_lr);
+    json_set_number(v, "log_z_lr", o->log_z_lr);
+    json_set_int(v, "seed", (int64_t)seed);
+    return v;
+}
+
+static int cache_path(char path[FILE_PATH_BYTES_MAX], const struct target_params *o, const struct json *settings,
+                      struct err *e)
+{
+    uint8_t digest[HASH_SHA256_BYTES];
+    char name[HASH_SHA256_HEX_BYTES + 8];
+    size_t n;
+    char *text = json_print(settings, JSON_LINE, &n);
+    hash_sha256(digest, text, n);
+    mem_free(text);
+    hash_hex(name, digest, 12);
+    strcat(name, ".json");
+    return file_make_folders(o->cache, e) < 0 ? -1 : file_join(path, o->cache, name, e);
+}
+
+static void tell(void *arg, uint64_t iteration, double loss, const struct target_result *r)
+{
+    (void)arg;
+    fprintf(stderr, "%7" PRIu64 "  loss %10.4g  dlogz %8.4f  reweighted %8.4f  %6.0f s\n", iteration, loss, r->dlogz,
+            r->dlogz_rw, r->seconds);
+}
+
+static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX] = "";
+    struct json *line = settings_of(o, seed);
+    char *text = NULL;
+    size_t n;
+    int rc = o->cache[0] != 0 ? cache_path(path, o, line, e) : 0;
+    if (rc == 0 && path[0] != 0 && file_exists(path)) {
+        rc = file_read_all(path, RESULT_BYTES_MAX, &text, &n, e);
+    } else if (rc == 0) {
+        struct target_options t = {.objective = kinds[o->objective].kind,
+                                   .forward_looking = o->forward_looking,
+                                   .lambda = o->lambda,
+                                   .exploration = o->exploration,
+                                   .exploration_steps = (uint64_t)o->exploration_steps,
+                                   .replay = (enum target_replay)o->replay,
+                                   .iterations = (uint64_t)o->iterations,
+                                   .seed = seed,
+                                   .batch = (size_t)o->batch,
+                                   .steps = (size_t)o->steps,
+                                   .samples = (size_t)o->samples,
+                                   .lr = o->lr,
+                                   .flow_lr = o->flow_lr,
+                                   .log_z_lr = o->log_z_lr,
+                                   .threads = (int)o->threads};
+        struct target_result r;
+        rc = target_find(&t.target, target_names[o->target], e) < 0
+                 ? -1
+                 : target_train(&r, &t, o->progress > 0 ? tell : NULL, NULL, (uint64_t)o->progress, e);
+        if (rc == 0) {
+            json_set_number(line, "dlogz", r.dlogz);
+            json_set_number(line, "dlogz_rw", r.dlogz_rw);
+            json_set_number(line, "w2", r.w2);
+            json_set_number(line, "seconds", r.seconds);
+            text = json_print(line, JSON_LINE, &n);
+            if (path[0] != 0)
+                rc = file_replace(path, text, n, 0644, e);
+        }
+    }
+    if (rc == 0) {
+        printf("%s\n", text);
+        fflush(stdout);
+    }
+    mem_free(text);
+    json_free(line);
+    return rc;
+}
+
+static int work(const void *params, const char *const *arguments, size_t count, struct err *e)
+{
+    const struct target_params *o = params;
+    (void)arguments, (void)count;
+    for (int64_t i = 0; i < o->seeds; i++)
+        if (one_run(o, (uint64_t)(o->seed + i), e) < 0)
+            return -1;
+    return 0;
+}
+
+int cmd_bench_target(int argc, char **argv)
+{
+    struct target_params p;
+    const struct command command = {
+        .name = "dagline bench target",
+        .about = "an objective on a density of known answer; one JSON line a seed",
+        .table = &target_table,
+        .params = &p,
+        .work = work,
+    };
+    return command_main(&command, argc, argv);
+}

@@ -1,0 +1,34 @@
+/* Unnormalised densities of known answer, on which GFlowNet objectives are compared (Sendera et al. 2024, "Improved
+ * off-policy training of diffusion samplers", arXiv 2402.05098, appendix B).
+ *
+ *   25gmm     25 Gaussians of covariance 0.3 I on the grid {-10,-5,0,5,10}^2, equal weights; log Z = 0
+ *   funnel    x0 ~ N(0,9), x1..x9 ~ N(0, exp(x0)); log Z = 0
+ *   manywell  16 pairs (u,v): sum -u^4 + 6u^2 + u/2 - v^2/2; log Z = 164.696
+ *
+ * Pure.  Threads: any. */
+#ifndef DAGLINE_DAGLINE_TARGET_H
+#define DAGLINE_DAGLINE_TARGET_H
+
+#include "base/err.h"
+#include "base/rng.h"
+
+#include <stddef.h>
+
+#define TARGET_D_MAX 32
+
+struct target {
+    const char *name;
+    size_t D;
+    double log_z;
+    double sigma2; /* of the reference process: variance at the end of the bridge */
+    double (*log_density)(const double *x);
+    /* grad [D] of it */
+    void (*gradient)(double *grad, const double *x);
+    /* An exact sample. */
+    void (*draw)(double *x, struct rng *g);
+};
+
+/* ERR_INVALID lists the names there are. */
+int target_find(const struct target **out, const char *name, struct err *e) MUST_USE;
+
+#endif

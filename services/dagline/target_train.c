@@ -1,0 +1,618 @@
+#include "dagline/target_train.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "dagline/transport.h"
+#include "nn/embed.h"
+#include "nn/optim.h"
+#include "nn/runner.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WIDTH 64
+#define TIME_SCALE 1000.0
+#define CHUNK 1500
+#define HALF_LOG_TWO_PI 0.91893853320467274178
+#define BUFFER_MAX 600000u
+#define RANK_K 0.01
+#define RANK_EVERY 100
+#define LOCAL_CHAINS 300
+#define LOCAL_STEPS 200
+#define LOCAL_BURN_IN 100
+#define LOCAL_ACCEPTANCE 0.574
+
+enum { STREAM_ROLLOUT = 201, STREAM_BACKWARD, STREAM_CHOICE, STREAM_EVALUATE, STREAM_LOCAL, STREAM_TRUTH };
+
+struct network_shape {
+    size_t in, out;
+};
+
+/* Final states and their log R, the oldest overwritten; ranked now and then. */
+struct buffer {
+    size_t count, room;
+    uint64_t added;
+    float *x;         /* [room, D] */
+    double *log_r;    /* [room] */
+    uint32_t *order;  /* [ranked], by falling log R */
+    size_t ranked;
+};
+
+struct run {
+    const struct target_options *o;
+    const struct target *target;
+    size_t D, T, B;
+    double dt, sigma;
+    struct pool *pool;
+    struct network_shape policy_shape, flow_shape;
+    struct params *policy, *flow;
+    struct optim policy_optim, flow_optim;
+    struct runner *policy_runner, *flow_runner;
+    double log_z, log_z_m, log_z_v;
+    struct buffer buffer, local;
+    double local_step;
+
+    /* the chains under way; row (b, k) is b (T + 1) + k of states, b T + k of everything else */
+    real *states;         /* [B, T + 1, D] */
+    real *x, *u, *d_u;    /* [B T, D] */
+    real *times;          /* [B T, WIDTH] */
+    real *embedded;       /* [T, WIDTH]: sinusoids of each step */
+    real *f, *d_f;        /* [B T] */
+    double *log_r;        /* [B] */
+    struct objective_transition *transition; /* [B T] */
+    struct objective_cotangent *cotangent;   /* [B T] */
+    struct objective_chain *chain;           /* [B] */
+};
+
+/* ---- networks ---- */
+
+static void network_build(struct graph *g, const void *arg)
+{
+    const struct network_shape *const s = arg;
+    const struct graph_dense hidden = {.out = WIDTH, .bias = true};
+    const int x = graph_input(g, 1, 1, s->in, 0), time = graph_input(g, 1, 1, WIDTH, 0);
+    int t = graph_act(g, graph_dense(g, time, "time.0", hidden), ACT_GELU);
+    t = graph_dense(g, t, "time.2", hidden);
+    int h = graph_act(g, graph_dense(g, x, "state.0", hidden), ACT_GELU);
+    struct graph_dense joined = hidden;
+    joined.residual = t;
+    h = graph_act(g, graph_dense(g, h, "state.2", joined), ACT_GELU);
+    h = graph_act(g, graph_dense(g, h, "joint.0", hidden), ACT_GELU);
+    h = graph_act(g, graph_dense(g, h, "joint.2", hidden), ACT_GELU);
+    graph_output(g, graph_dense(g, h, "head", (struct graph_dense){.out = s->out, .bias = true}), 0);
+}
+
+static int open_network(struct run *r, struct params **params, struct optim *optim, struct runner **runner,
+                        const struct network_shape *shape, uint64_t seed, struct err *e)
+{
+    *params = params_new();
+    struct graph *const g = graph_new(*params, 1, (struct graph_options){.mode = GRAPH_DECLARE});
+    network_build(g, shape);
+    graph_free(g);
+    if (params_seal(*params, e) < 0)
+        return -1;
+    params_init(*params, 0, seed);
+    const struct param *const head = params_at(*params, params_find(*params, "head.weight"));
+    const struct param *const bias = params_at(*params, params_find(*params, "head.bias"));
+    memset(head->value, 0, head->count * sizeof *head->value);
+    memset(bias->value, 0, bias->count * sizeof *bias->value);
+    params_touch_all(*params);
+    *runner = runner_new((struct runner_options){
+        .pool = r->pool, .params = *params, .build = network_build, .arg = shape, .chunk = CHUNK});
+    return optim_open(optim, *params, r->pool, false, e);
+}
+
+/* ---- densities of one step ---- */
+
+/* log N(x; 0, variance I) */
+static double log_normal(const real *x, size_t D, double variance)
+{
+    double square = 0.0;
+    for (size_t i = 0; i < D; i++)
+        square += (double)x[i] * (double)x[i];
+    return -square / (2.0 * variance) - (double)D * (HALF_LOG_TWO_PI + 0.5 * log(variance));
+}
+
+static double log_forward(const struct run *r, const real *x, const real *u, const real *next)
+{
+    const double variance = r->sigma * r->sigma * r->dt;
+    double square = 0.0;
+    for (size_t i = 0; i < r->D; i++) {
+        const double z = (double)next[i] - (double)x[i] - r->dt * (double)u[i];
+        square += z * z;
+    }
+    return -square / (2.0 * variance) - (double)r->D * (HALF_LOG_TWO_PI + 0.5 * log(variance));
+}
+
+/* Mean share and variance of q(x_k | x_{k+1}); the state before the first step is known. */
+static double backward_share(size_t k)
+{
+    return (double)k / (double)(k + 1);
+}
+
+static double log_backward(const struct run *r, size_t k, const real *x, const real *next)
+{
+    if (k == 0)
+        return 0.0;
+    const double share = backward_share(k), variance = r->sigma * r->sigma * r->dt * share;
+    double square = 0.0;
+    for (size_t i = 0; i < r->D; i++) {
+        const double z = (double)x[i] - share * (double)next[i];
+        square += z * z;
+    }
+    return -square / (2.0 * variance) - (double)r->D * (HALF_LOG_TWO_PI + 0.5 * log(variance));
+}
+
+static double log_density_of(const struct run *r, const real *x)
+{
+    double v[TARGET_D_MAX];
+    for (size_t i = 0; i < r->D; i++)
+        v[i] = (double)x[i];
+    return r->target->log_density(v);
+}
+
+static real *state(const struct run *r, size_t b, size_t k)
+{
+    return r->states + (b * (r->T + 1) + k) * r->D;
+}
+
+/* ---- chains ---- */
+
+/* n chains from the origin by the policy, with `more` added to the variance per unit of time. */
+static int roll_out(struct run *r, size_t n, uint64_t stream, uint32_t step, double more, struct err *e)
+{
+    const double spread = sqrt((r->sigma * r->sigma + more * more) * r->dt);
+    float *noise = mem_new(n * r->D, sizeof *noise);
+    const struct rng g = rng_stream(r->o->seed, stream, step);
+    int rc = 0;
+    for (size_t b = 0; b < n; b++)
+        memset(state(r, b, 0), 0, r->D * sizeof(real));
+    for (size_t k = 0; rc == 0 && k < r->T; k++) {
+        for (size_t b = 0; b < n; b++) {
+            memcpy(r->x + b * r->D, state(r, b, k), r->D * sizeof(real));
+            memcpy(r->times + b * WIDTH, r->embedded + k * WIDTH, WIDTH * sizeof *r->times);
+        }
+        const void *const in[] = {r->x, r->times};
+        real *const out[] = {r->u};
+        rc = runner_infer(r->policy_runner, in, out, n, e);
+        rng_normal_fill(&g, (uint64_t)k * n * r->D, noise, n * r->D);
+        for (size_t b = 0; rc == 0 && b < n; b++)
+            for (size_t i = 0; i < r->D; i++)
+                state(r, b, k + 1)[i] = (real)((double)r->x[b * r->D + i] + r->dt * (double)r->u[b * r->D + i] +
+                                               spread * (double)noise[b * r->D + i]);
+    }
+    mem_free(noise);
+    return rc;
+}
+
+/* The chains that lead to the final states that are there, by q. */
+static void roll_back(struct run *r, uint32_t step)
+{
+    float noise[TARGET_D_MAX];
+    const struct rng g = rng_stream(r->o->seed, STREAM_BACKWARD, step);
+    for (size_t b = 0; b < r->B; b++) {
+        for (size_t k = r->T - 1; k > 0; k--) {
+            const double share = backward_share(k), spread = r->sigma * sqrt(r->dt * share);
+            rng_normal_fill(&g, (b * r->T + k) * r->D, noise, r->D);
+            for (size_t i = 0; i < r->D; i++)
+                state(r, b, k)[i] = (real)(share * (double)state(r, b, k + 1)[i] + spread * (double)noise[i]);
+        }
+        memset(state(r, b, 0), 0, r->D * sizeof(real));
+    }
+}
+
+/* ---- replay ---- */
+
+static void buffer_open(struct buffer *q, size_t D, size_t room)
+{
+    *q = (struct buffer){.room = room,
+                         .x = mem_new(room * D, sizeof *q->x),
+                         .log_r = mem_new(room, sizeof *q->log_r),
+                         .order = mem_new(room, sizeof *q->order)};
+}
+
+static void buffer_close(struct buffer *q)
+{
+    mem_free(q->x);
+    mem_free(q->log_r);
+    mem_free(q->order);
+}
+
+static void buffer_add(struct buffer *q, const double *x, size_t D, double log_r)
+{
+    const size_t at = (size_t)(q->added++ % q->room);
+    for (size_t i = 0; i < D; i++)
+        q->x[at * D + i] = (float)x[i];
+    q->log_r[at] = log_r;
+    q->count += q->count < q->room;
+}
+
+static const double *ranked_by; /* for qsort, which has no context; one thread trains */
+
+static int by_log_r(const void *a, const void *b)
+{
+    const double x = ranked_by[*(const uint32_t *)a], y = ranked_by[*(const uint32_t *)b];
+    return (x < y) - (x > y);
+}
+
+static void buffer_rank(struct buffer *q)
+{
+    q->ranked = q->count;
+    for (size_t i = 0; i < q->ranked; i++)
+        q->order[i] = (uint32_t)i;
+    ranked_by = q->log_r;
+    qsort(q->order, q->ranked, sizeof *q->order, by_log_r);
+}
+
+/* p(rank) ~ 1 / (k N + rank), by the inverse of its distribution. */
+static size_t buffer_choose(const struct buffer *q, bool by_rank, struct rng *g)
+{
+    if (!by_rank)
+        return (size_t)rng_below(g, q->count);
+    const double N = (double)q->ranked, u = rng_uniform(g);
+    const double rank = RANK_K * N * (pow(1.0 + 1.0 / RANK_K, u) - 1.0);
+    return q->order[rank < N - 1.0 ? (size_t)rank : q->ranked - 1];
+}
+
+static void take_from(struct run *r, struct buffer *q, bool by_rank, uint32_t step)
+{
+    struct rng g = rng_stream(r->o->seed, STREAM_CHOICE, step);
+    for (size_t b = 0; b < r->B; b++) {
+        const size_t at = buffer_choose(q, by_rank, &g);
+        for (size_t i = 0; i < r->D; i++)
+            state(r, b, r->T)[i] = (real)q->x[at * r->D + i];
+    }
+}
+
+static double normal(struct rng *g)
+{
+    return sqrt(-2.0 * log(1.0 - rng_uniform(g))) * cos(6.28318530717958647693 * rng_uniform(g));
+}
+
+/* One Metropolis-adjusted Langevin step of size h; true where it was accepted. */
+static bool langevin(const struct target *target, double *x, double *log_r, double h, struct rng *g)
+{
+    const size_t D = target->D;
+    double grad[TARGET_D_MAX], there[TARGET_D_MAX], back[TARGET_D_MAX], forth = 0.0, home = 0.0;
+    target->gradient(grad, x);
+    for (size_t i = 0; i < D; i++) {
+        const double z = normal(g);
+        there[i] = x[i] + 0.5 * h * grad[i] + sqrt(h) * z;
+        forth += 0.5 * z * z;
+    }
+    const double next = target->log_density(there);
+    target->gradient(back, there);
+    for (size_t i = 0; i < D; i++) {
+        const double z = (x[i] - there[i] - 0.5 * h * back[i]) / sqrt(h);
+        home += 0.5 * z * z;
+    }
+    if (!(log(rng_uniform(g) + 1e-300) < next - *log_r + forth - home))
+        return false;
+    memcpy(x, there, D * sizeof *x);
+    *log_r = next;
+    return true;
+}
+
+static void search(struct run *r, uint32_t step)
+{
+    struct rng g = rng_stream(r->o->seed, STREAM_LOCAL, step);
+    for (size_t c = 0; c < LOCAL_CHAINS; c++) {
+        double x[TARGET_D_MAX];
+        const size_t at = buffer_choose(&r->buffer, true, &g);
+        for (size_t i = 0; i < r->D; i++)
+            x[i] = (double)r->buffer.x[at * r->D + i];
+        double log_r = r->buffer.log_r[at];
+        for (int k = 0; k < LOCAL_STEPS; k++) {
+            const bool accepted = langevin(r->target, x, &log_r, r->local_step, &g);
+            /* towards the wanted rate, slowly */
+            r->local_step *= accepted ? exp(1e-4 * (1.0 - LOCAL_ACCEPTANCE)) : exp(-1e-4 * LOCAL_ACCEPTANCE);
+            if (accepted && k >= LOCAL_BURN_IN)
+                buffer_add(&r->local, x, r->D, log_r);
+        }
+    }
+    buffer_rank(&r->local);
+}
+
+/* ---- an update ---- */
+
+static double forward_looking(const struct run *r, size_t k, const real *x)
+{
+    const double t = (double)k * r->dt;
+    return k == 0 ? 0.0
+                  : t * log_density_of(r, x) + (1.0 - t) * log_normal(x, r->D, r->sigma * r->sigma * t);
+}
+
+static int predict(struct run *r, bool flow, struct err *e)
+{
+    const size_t n = r->B * r->T;
+    for (size_t b = 0; b < r->B; b++)
+        for (size_t k = 0; k < r->T; k++) {
+            memcpy(r->x + (b * r->T + k) * r->D, state(r, b, k), r->D * sizeof(real));
+            memcpy(r->times + (b * r->T + k) * WIDTH, r->embedded + k * WIDTH, WIDTH * sizeof *r->times);
+        }
+    const void *const in[] = {r->x, r->times};
+    real *const u[] = {r->u}, *const f[] = {r->f};
+    return runner_forward(r->policy_runner, in, u, n, e) < 0 ? -1
+           : flow                                             ? runner_forward(r->flow_runner, in, f, n, e)
+                                                              : 0;
+}
+
+static void describe(struct run *r, bool flow)
+{
+    for (size_t b = 0; b < r->B; b++) {
+        r->chain[b] = (struct objective_chain){.first = b * r->T, .count = r->T, .reward = r->log_r[b]};
+        double psi = 0.0;
+        for (size_t k = 0; k < r->T; k++) {
+            const size_t row = b * r->T + k;
+            const real *const x = state(r, b, k), *const next = state(r, b, k + 1);
+            const bool terminal = k + 1 == r->T;
+            const double psi_s = terminal                 ? r->log_r[b]
+                                 : r->o->forward_looking ? forward_looking(r, k + 1, next)
+                                                         : 0.0;
+            const double log_pf = log_forward(r, x, r->u + row * r->D, next);
+            r->transition[row] = (struct objective_transition){
+                .log_pf = log_pf,
+                .log_pf_old = log_pf,
+                .log_pb = log_backward(r, k, x, next),
+                .flow_t = flow ? (double)r->f[row] : r->log_z,
+                .flow_s = !flow || terminal ? 0.0 : (double)r->f[row + 1],
+                .psi_t = psi,
+                .psi_s = psi_s,
+                .step = (uint32_t)k,
+                .terminal = terminal,
+            };
+            psi = psi_s;
+        }
+    }
+}
+
+/* The coefficients of the objective onto the networks' outputs. */
+static double spread_cotangents(struct run *r, bool flow, double *d_log_z)
+{
+    const double slope = r->dt / (r->sigma * r->sigma * r->dt);
+    double loss = 0.0;
+    *d_log_z = 0.0;
+    memset(r->d_f, 0, r->B * r->T * sizeof *r->d_f);
+    for (size_t b = 0; b < r->B; b++)
+        for (size_t k = 0; k < r->T; k++) {
+            const size_t row = b * r->T + k;
+            const struct objective_cotangent *const c = &r->cotangent[row];
+            const real *const x = state(r, b, k), *const next = state(r, b, k + 1);
+            loss += c->loss;
+            for (size_t i = 0; i < r->D; i++) {
+                const size_t at = row * r->D + i;
+                const double off = (double)next[i] - (double)x[i] - r->dt * (double)r->u[at];
+                r->d_u[at] = (real)(c->d_log_pf * slope * off);
+            }
+            if (!flow)
+                *d_log_z += c->d_flow_t;
+            else {
+                r->d_f[row] += (real)c->d_flow_t;
+                if (k + 1 < r->T)
+                    r->d_f[row + 1] += (real)c->d_flow_s;
+            }
+        }
+    return loss;
+}
+
+static void step_log_z(struct run *r, double d, uint64_t step)
+{
+    r->log_z_m = 0.9 * r->log_z_m + 0.1 * d;
+    r->log_z_v = 0.999 * r->log_z_v + 0.001 * d * d;
+    const double m = r->log_z_m / (1.0 - pow(0.9, (double)step)), v = r->log_z_v / (1.0 - pow(0.999, (double)step));
+    r->log_z -= r->o->log_z_lr * m / (sqrt(v) + 1e-8);
+}
+
+static int step_network(struct optim *o, double lr, uint64_t step, struct err *e)
+{
+    const struct adamw_settings s = {.lr = lr, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    double norm;
+    if (optim_grad_norm(o, &norm, e) < 0)
+        return -1;
+    optim_step(o, &s, step, 1.0);
+    optim_zero_grads(o);
+    return 0;
+}
+
+/* Trajectory balance has one flow, log Z, which stands before the first transition alone. */
+static bool wants_flow(enum objective_kind kind)
+{
+    return objective_needs(kind).flow && kind != OBJECTIVE_TB;
+}
+
+static int learn(struct run *r, uint64_t step, double *loss, struct err *e)
+{
+    const bool flow = wants_flow(r->o->objective);
+    const size_t n = r->B * r->T;
+    const struct objective_settings settings = {.kind = r->o->objective,
+                                                .scale = 1.0,
+                                                .beta = 1.0,
+                                                .lambda = r->o->lambda,
+                                                .policy_weight = 1.0,
+                                                .ratio = RATIO_NONE,
+                                                .advantage_max = 5.0,
+                                                .standardise = true};
+    const struct objective_batch batch = {
+        .transition = r->transition, .chain = r->chain, .m = r->B, .transitions = n, .chains = r->B};
+    double d_log_z;
+    if (predict(r, flow, e) < 0)
+        return -1;
+    describe(r, flow);
+    objective_run(r->cotangent, &batch, &settings);
+    *loss = spread_cotangents(r, flow, &d_log_z);
+    if (!isfinite(*loss))
+        return err_set(e, ERR_NONFINITE, "update %llu: the loss is %g", (unsigned long long)step, *loss);
+    const real *const d_u[] = {r->d_u}, *const d_f[] = {r->d_f};
+    if (runner_backward(r->policy_runner, d_u, NULL, r->policy_optim.grads, e) < 0 ||
+        step_network(&r->policy_optim, r->o->lr, step, e) < 0)
+        return -1;
+    if (flow)
+        return runner_backward(r->flow_runner, d_f, NULL, r->flow_optim.grads, e) < 0
+                   ? -1
+                   : step_network(&r->flow_optim, r->o->flow_lr, step, e);
+    step_log_z(r, d_log_z, step);
+    return 0;
+}
+
+static int update(struct run *r, uint64_t step, double *loss, struct err *e)
+{
+    const struct target_options *o = r->o;
+    const bool replayed = o->replay != TARGET_REPLAY_NONE && step % 2 == 0 && r->buffer.count >= r->B;
+    const uint32_t at = (uint32_t)step;
+    if (replayed) {
+        if (o->replay != TARGET_REPLAY_UNIFORM && (r->buffer.ranked == 0 || step % RANK_EVERY == 0)) {
+            buffer_rank(&r->buffer);
+            if (o->replay == TARGET_REPLAY_LOCAL)
+                search(r, at);
+        }
+        const bool local = o->replay == TARGET_REPLAY_LOCAL && r->local.count >= r->B;
+        take_from(r, local ? &r->local : &r->buffer, o->replay != TARGET_REPLAY_UNIFORM, at);
+        roll_back(r, at);
+    } else {
+        const double left = 1.0 - (double)step / (double)(o->exploration_steps + 1);
+        if (roll_out(r, r->B, STREAM_ROLLOUT, at, o->exploration * fmax(left, 0.0), e) < 0)
+            return -1;
+    }
+    for (size_t b = 0; b < r->B; b++) {
+        r->log_r[b] = log_density_of(r, state(r, b, r->T));
+        if (o->replay != TARGET_REPLAY_NONE && !replayed) {
+            double x[TARGET_D_MAX];
+            for (size_t i = 0; i < r->D; i++)
+                x[i] = (double)state(r, b, r->T)[i];
+            buffer_add(&r->buffer, x, r->D, r->log_r[b]);
+        }
+    }
+    return learn(r, step, loss, e);
+}
+
+/* ---- evaluation ---- */
+
+static int evaluate(struct run *r, struct target_result *out, uint32_t step, bool distance, struct err *e)
+{
+    const size_t n = r->o->samples;
+    double *log_w = mem_new(n, sizeof *log_w), *x = mem_new(n * r->D, sizeof *x), *y = mem_new(n * r->D, sizeof *y);
+    double sum = 0.0, best = -HUGE_VAL, weights = 0.0;
+    int rc = 0;
+    for (size_t done = 0; rc == 0 && done < n;) {
+        const size_t m = n - done < r->B ? n - done : r->B;
+        rc = roll_out(r, m, STREAM_EVALUATE + 16 * (1 + done / r->B), step, 0.0, e);
+        /* the drifts once more, of all steps at one time */
+        const size_t B = r->B;
+        r->B = m;
+        rc = rc == 0 ? predict(r, false, e) : rc;
+        for (size_t b = 0; rc == 0 && b < m; b++) {
+            double w = log_density_of(r, state(r, b, r->T));
+            for (size_t k = 0; k < r->T; k++)
+                w += log_backward(r, k, state(r, b, k), state(r, b, k + 1)) -
+                     log_forward(r, state(r, b, k), r->u + (b * r->T + k) * r->D, state(r, b, k + 1));
+            log_w[done + b] = w;
+            for (size_t i = 0; i < r->D; i++)
+                x[(done + b) * r->D + i] = (double)state(r, b, r->T)[i];
+        }
+        r->B = B;
+        done += m;
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        sum += log_w[i];
+        best = fmax(best, log_w[i]);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        weights += exp(log_w[i] - best);
+    out->dlogz = r->target->log_z - sum / (double)n;
+    out->dlogz_rw = fabs(r->target->log_z - (best + log(weights / (double)n)));
+    out->w2 = NAN;
+    if (rc == 0 && distance) {
+        struct rng g = rng_stream(r->o->seed, STREAM_TRUTH, 0);
+        for (size_t i = 0; i < n; i++)
+            r->target->draw(y + i * r->D, &g);
+        out->w2 = transport_w2(x, y, n, r->D);
+    }
+    mem_free(y);
+    mem_free(x);
+    mem_free(log_w);
+    return rc;
+}
+
+/* ---- all ---- */
+
+static int open_run(struct run *r, struct err *e)
+{
+    const size_t rows = r->B * r->T;
+    if (objective_needs(r->o->objective).base)
+        return err_set(e, ERR_INVALID, "this objective keeps a prior, and these targets have none");
+    if (pool_new(&r->pool, r->o->threads > 0 ? (size_t)r->o->threads : 1, e) < 0)
+        return -1;
+    r->policy_shape = (struct network_shape){r->D, r->D};
+    r->flow_shape = (struct network_shape){r->D, 1};
+    if (open_network(r, &r->policy, &r->policy_optim, &r->policy_runner, &r->policy_shape, r->o->seed, e) < 0 ||
+        open_network(r, &r->flow, &r->flow_optim, &r->flow_runner, &r->flow_shape, r->o->seed + 1, e) < 0)
+        return -1;
+    r->states = mem_new(r->B * (r->T + 1) * r->D, sizeof *r->states);
+    real **const wide[] = {&r->x, &r->u, &r->d_u};
+    for (size_t i = 0; i < 3; i++)
+        *wide[i] = mem_new(rows * r->D, sizeof(real));
+    r->f = mem_new(rows, sizeof *r->f);
+    r->d_f = mem_new(rows, sizeof *r->d_f);
+    r->times = mem_new(rows * WIDTH, sizeof *r->times);
+    r->embedded = mem_new(r->T * WIDTH, sizeof *r->embedded);
+    for (size_t k = 0; k < r->T; k++)
+        embed_timestep(r->embedded + k * WIDTH, &(double){TIME_SCALE * (double)k * r->dt}, 1, WIDTH, true, 0.0);
+    r->log_r = mem_new(r->B, sizeof *r->log_r);
+    r->transition = mem_new(rows, sizeof *r->transition);
+    r->cotangent = mem_new(rows, sizeof *r->cotangent);
+    r->chain = mem_new(r->B, sizeof *r->chain);
+    if (r->o->replay != TARGET_REPLAY_NONE)
+        buffer_open(&r->buffer, r->D, BUFFER_MAX);
+    if (r->o->replay == TARGET_REPLAY_LOCAL)
+        buffer_open(&r->local, r->D, BUFFER_MAX);
+    r->local_step = 0.01;
+    return 0;
+}
+
+static void close_run(struct run *r)
+{
+    runner_free(r->policy_runner);
+    runner_free(r->flow_runner);
+    optim_done(&r->policy_optim);
+    optim_done(&r->flow_optim);
+    params_free(r->policy);
+    params_free(r->flow);
+    pool_free(r->pool);
+    buffer_close(&r->buffer);
+    buffer_close(&r->local);
+    void *const owned[] = {r->states, r->embedded, r->x, r->u, r->d_u, r->f, r->d_f, r->times, r->log_r, r->transition, r->cotangent, r->chain};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        mem_free(owned[i]);
+}
+
+int target_train(struct target_result *out, const struct target_options *o,
+                 void (*tell)(void *arg, uint64_t iteration, double loss, const struct target_result *r), void *arg,
+                 uint64_t tell_every, struct err *e)
+{
+    struct run r = {.o = o,
+                    .target = o->target,
+                    .D = o->target->D,
+                    .T = o->steps,
+                    .B = o->batch,
+                    .dt = 1.0 / (double)o->steps,
+                    .sigma = sqrt(o->target->sigma2)};
+    const double from = clock_mono_s(NULL);
+    double loss = 0.0;
+    int rc = open_run(&r, e);
+    for (uint64_t step = 1; rc == 0 && step <= o->iterations; step++) {
+        rc = update(&r, step, &loss, e);
+        if (rc == 0 && tell != NULL && step % tell_every == 0 && step < o->iterations) {
+            rc = evaluate(&r, out, (uint32_t)step, false, e);
+            out->seconds = clock_mono_s(NULL) - from;
+            if (rc == 0)
+                tell(arg, step, loss, out);
+        }
+    }
+    if (rc == 0)
+        rc = evaluate(&r, out, (uint32_t)o->iterations, true, e);
+    out->seconds = clock_mono_s(NULL) - from;
+    close_run(&r);
+    return rc;
+}

@@ -1,0 +1,52 @@
+/* A small network trained towards a target of known answer by the objectives of the trainer: a diffusion sampler whose
+ * noising process is a Brownian bridge to the origin (Sendera et al. 2024, arXiv 2402.05098).
+ *
+ *   x_0 = 0, T steps of dt = 1/T: x_{k+1} = x_k + dt u(x_k, t_k) + sqrt(sigma2 dt) z
+ *   q(x_k | x_{k+1}) = N(t_k / t_{k+1} x_{k+1}, sigma2 dt t_k / t_{k+1})
+ *
+ * u is a network of width 64 with a zero last layer; so is log F~ where the objective wants one; log Z is one number.
+ * Forward-looking: psi(x, t) = t log R(x) + (1 - t) log N(x; 0, sigma2 t).
+ * Replay keeps final states alone; chains are made from them by q, in every other update. */
+#ifndef DAGLINE_DAGLINE_TARGET_TRAIN_H
+#define DAGLINE_DAGLINE_TARGET_TRAIN_H
+
+#include "dagline/target.h"
+#include "objective/objective.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum target_replay {
+    TARGET_REPLAY_NONE,
+    TARGET_REPLAY_UNIFORM,
+    TARGET_REPLAY_RANK,  /* p ~ 1 / (0.01 N + rank by log R) */
+    TARGET_REPLAY_LOCAL, /* RANK over what Metropolis-adjusted Langevin chains find from it, every 100 updates */
+};
+
+struct target_options {
+    const struct target *target;
+    enum objective_kind objective; /* one that needs no base model */
+    bool forward_looking;
+    double lambda;                 /* OBJECTIVE_DAG_SUBTB */
+    double exploration;            /* added to the standard deviation of rollouts, over sqrt(dt); falls to 0 ... */
+    uint64_t exploration_steps;    /* ... linearly within so many updates */
+    enum target_replay replay;
+    uint64_t iterations, seed;
+    size_t batch, steps, samples;  /* chains of an update, T, samples of the evaluation */
+    double lr, flow_lr, log_z_lr;
+    int threads;
+};
+
+struct target_result {
+    double dlogz;    /* log Z - lower bound */
+    double dlogz_rw; /* |log Z - importance-weighted estimate| */
+    double w2;       /* 2-Wasserstein distance to as many exact samples */
+    double seconds;
+};
+
+/* `tell`, unless NULL, hears of the evaluation every `tell_every` updates. */
+int target_train(struct target_result *out, const struct target_options *o,
+                 void (*tell)(void *arg, uint64_t iteration, double loss, const struct target_result *r), void *arg,
+                 uint64_t tell_every, struct err *e) MUST_USE;
+
+#endif
