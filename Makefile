@@ -163,7 +163,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SERVICE_LIBS) $(SUPPORT) $(LIB)
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # ---- targets -------------------------------------------------------------------------------------
-.PHONY: all lib demo test check system kills sanitize grad fuzz fuzz-corpus bench pretrain lint fmt-check fmt install clean help packages FORCE
+.PHONY: all lib demo test check system kills sanitize grad fuzz fuzz-corpus bench bench-targets pretrain lint fmt-check fmt install clean help packages FORCE
 
 all: $(BINS) ## build every binary into build/$(MODE)/bin
 lib: $(LIB)
@@ -201,6 +201,8 @@ fuzz-bins: $(call bin_of,$(FUZZ))
 bench: all $(call bin_of,$(BENCH)) ## figures, each as a percentage of the machine's own floor
 	$(Q)docker/packages install test run >&2
 	$(Q)tests/bench/table $(call bin_of,$(BENCH))
+bench-targets: all ## objectives on densities of known answer, beside published figures (hours; cached)
+	$(Q)tests/bench/targets $(TARGETS_ARGS)
 pretrain: all ## train the embedded model from scratch (resumable; about an hour on 2 cores)
 	$(Q)$(BUILD)/bin/dagline pretrain $(PRETRAIN_ARGS)
 lint: all ## layers, banned functions, headers; compose.yaml against the binaries

@@ -37,6 +37,7 @@
     P(S, integer, threads, "1", "1", "256", "", "workers")                                         \
     P(S, text, cache, "build/bench-target", "", "1000", "",                                        \
       "folder of finished runs: one that is there is not run again; empty: none")                  \
+    P(S, flag, cached, "no", "", "", "", "print what is in the cache, run nothing")                 \
     P(S, integer, progress, "1000", "0", "1000000000", "updates",                                  \
       "between lines on standard error; 0: none")
 CONFIG_STRUCT(target_params, TARGET_PARAMS);
@@ -108,7 +109,7 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
     int rc = o->cache[0] != 0 ? cache_path(path, o, line, e) : 0;
     if (rc == 0 && path[0] != 0 && file_exists(path)) {
         rc = file_read_all(path, RESULT_BYTES_MAX, &text, &n, e);
-    } else if (rc == 0) {
+    } else if (rc == 0 && !o->cached) {
         struct target_options t = {.objective = kinds[o->objective].kind,
                                    .forward_looking = o->forward_looking,
                                    .lambda = o->lambda,
@@ -138,7 +139,7 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
                 rc = file_replace(path, text, n, 0644, e);
         }
     }
-    if (rc == 0) {
+    if (text != NULL && rc == 0) {
         printf("%s\n", text);
         fflush(stdout);
     }
