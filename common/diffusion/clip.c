@@ -15,7 +15,7 @@
 
 #define CONFIG_BYTES_MAX (1u << 20)
 #define STRIP_MAX 3 /* to one, at most */
-#define PASS_MAX 8 /* pictures or texts of one pass: their activations are large */
+#define PASS_MAX 8  /* pictures or texts of one pass: their activations are large */
 
 /* Of the patches as rows of one matrix: row 0 is the class's and all zeros. */
 struct vision_shape {
@@ -65,11 +65,12 @@ static int parse_vision(struct clip_vision_config *c, const struct json *config,
         json_get_string_or(config, "hidden_act", 64, "quick_gelu", &act, e) < 0)
         return -1;
     if (strcmp(act, "quick_gelu") != 0 && strcmp(act, "gelu") != 0)
-        return err_set(e, ERR_INVALID, "hidden_act is \"%s\", which this engine does not implement (it has quick_gelu, gelu)",
-                       act);
+        return err_set(e, ERR_INVALID,
+                       "hidden_act is \"%s\", which this engine does not implement (it has quick_gelu, gelu)", act);
     c->act = strcmp(act, "gelu") == 0 ? ACT_GELU : ACT_QUICK_GELU;
     if (c->width % c->heads != 0)
-        return err_set(e, ERR_INVALID, "hidden_size %zu is not a multiple of num_attention_heads %zu", c->width, c->heads);
+        return err_set(e, ERR_INVALID, "hidden_size %zu is not a multiple of num_attention_heads %zu", c->width,
+                       c->heads);
     if (c->image_side % c->patch != 0)
         return err_set(e, ERR_INVALID, "image_size %zu is not a multiple of patch_size %zu", c->image_side, c->patch);
     return 0;
@@ -79,8 +80,10 @@ static int parse_config(struct clip_config *c, const struct json *config, struct
 {
     static const struct config_fixed fixed[] = {{"model_type", "\"clip\""}};
     const struct json *text, *vision;
-    if (config_check_fixed(config, fixed, 1, e) < 0 || config_size(config, "projection_dim", 1, 16384, 512, &c->projection, e) < 0 ||
-        json_get_object(config, "text_config", &text, e) < 0 || json_get_object(config, "vision_config", &vision, e) < 0)
+    if (config_check_fixed(config, fixed, 1, e) < 0 ||
+        config_size(config, "projection_dim", 1, 16384, 512, &c->projection, e) < 0 ||
+        json_get_object(config, "text_config", &text, e) < 0 ||
+        json_get_object(config, "vision_config", &vision, e) < 0)
         return -1;
     if (text_config_parse(&c->text, text, e) < 0)
         return err_wrap(e, "text_config");
@@ -108,7 +111,8 @@ static int read_three(const struct json *config, const char *field, float out[3]
 /* CLIP's own, where the folder does not say. */
 static int parse_preprocessor(struct clip_config *c, const char *folder, struct err *e)
 {
-    static const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f}, std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+    static const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f},
+                       std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
     char path[FILE_PATH_BYTES_MAX];
     struct json *config;
     memcpy(c->mean, mean, sizeof mean);
@@ -134,18 +138,15 @@ static void vision_build(struct graph *g, const void *arg)
     const struct vision_shape *const s = arg;
     const struct clip_vision_config *const c = s->config;
     const size_t rows = rows_of(c);
-    const struct clip_layer layer = {.width = c->width,
-                                     .intermediate = c->intermediate,
-                                     .heads = c->heads,
-                                     .act = c->act,
-                                     .norm_eps = c->norm_eps};
+    const struct clip_layer layer = {
+        .width = c->width, .intermediate = c->intermediate, .heads = c->heads, .act = c->act, .norm_eps = c->norm_eps};
     const int patches = graph_input(g, rows, 1, 3 * c->patch * c->patch, 0);
     const int classes = graph_input_ids(g, rows, 2);
     graph_enter(g, "vision_model");
     /* the class's row of patches is zero, and so is the patches' row of the table */
     int h = graph_dense(g, patches, "embeddings.patch_embedding", (struct graph_dense){.out = c->width});
-    h = graph_add(g, h,
-                  graph_token_embed(g, classes, "embeddings.class_table", "embeddings.position_embedding", rows, c->width));
+    h = graph_add(
+        g, h, graph_token_embed(g, classes, "embeddings.class_table", "embeddings.position_embedding", rows, c->width));
     h = graph_layer_norm(g, h, "pre_layrnorm", c->norm_eps); /* sic, in every file */
     for (size_t i = 0; i < c->layers; i++) {
         graph_enter(g, "encoder.layers.%zu", i);
@@ -173,8 +174,9 @@ static bool starts(const char *name, const char *prefix)
 
 static bool not_vision(const char *name)
 {
-    return !(starts(name, "vision_model.") || starts(name, "visual_projection.")) || starts(name, "vision_model.embeddings.class_") ||
-           starts(name, "vision_model.embeddings.patch_") || strstr(name, "position_ids") != NULL;
+    return !(starts(name, "vision_model.") || starts(name, "visual_projection.")) ||
+           starts(name, "vision_model.embeddings.class_") || starts(name, "vision_model.embeddings.patch_") ||
+           strstr(name, "position_ids") != NULL;
 }
 
 static bool not_text(const char *name)
@@ -196,20 +198,21 @@ static int declare(struct params **out, void (*build)(struct graph *, const void
 static int load_embeddings(struct clip *c, const struct safetensors *f, struct err *e)
 {
     const struct clip_vision_config *const v = &c->config.vision;
-    const int64_t patch_shape[4] = {(int64_t)v->width, 3, (int64_t)v->patch, (int64_t)v->patch}, class_shape[1] = {(int64_t)v->width};
+    const int64_t patch_shape[4] = {(int64_t)v->width, 3, (int64_t)v->patch, (int64_t)v->patch},
+                  class_shape[1] = {(int64_t)v->width};
     const struct param *const patch = params_at(c->vision_params, 0), *const table = params_at(c->vision_params, 1);
     assert(strcmp(patch->name, "vision_model.embeddings.patch_embedding.weight") == 0);
     assert(strcmp(table->name, "vision_model.embeddings.class_table.weight") == 0);
-    float *patches = mem_new(patch->count, sizeof *patches), *class = mem_new(v->width, sizeof *class);
+    float *patches = mem_new(patch->count, sizeof *patches), *class_row = mem_new(v->width, sizeof *class_row);
     const int rc = safetensors_load(f, "vision_model.embeddings.patch_embedding.weight", patch_shape, 4, patches, e) < 0
                        ? -1
-                       : safetensors_load(f, "vision_model.embeddings.class_embedding", class_shape, 1, class, e);
+                       : safetensors_load(f, "vision_model.embeddings.class_embedding", class_shape, 1, class_row, e);
     for (size_t i = 0; i < patch->count; i++)
         patch->value[i] = (real)patches[i];
     for (size_t i = 0; i < v->width; i++)
-        table->value[i] = (real)class[i];
+        table->value[i] = (real)class_row[i];
     mem_free(patches);
-    mem_free(class);
+    mem_free(class_row);
     return rc;
 }
 
@@ -255,7 +258,11 @@ static int open_all(struct clip *c, const char *folder, bool texts, int threads,
     c->vision_shape = (struct vision_shape){&k->vision, k->projection};
     c->text_shape = (struct projected_text_shape){{&k->text, k->text.positions}, k->projection};
     if (parse_preprocessor(&c->config, folder, e) < 0 || (texts && tokenizer_open(&c->tokenizer, folder, e) < 0) ||
-        pool_new(&c->pool, threads > 0 ? (size_t)threads : cores > 0 ? (size_t)cores : 1, e) < 0 ||
+        pool_new(&c->pool,
+                 threads > 0 ? (size_t)threads
+                 : cores > 0 ? (size_t)cores
+                             : 1,
+                 e) < 0 ||
         declare(&c->vision_params, vision_build, &c->vision_shape, e) < 0 ||
         (texts && declare(&c->text_params, text_build, &c->text_shape, e) < 0) || load(c, folder, texts, e) < 0)
         return -1;

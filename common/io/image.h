@@ -23,7 +23,8 @@ void image_init(struct image *image, int width, int height);
 void image_done(struct image *image);
 
 /* The whole picture at another size, bicubic (a = -0.5) and antialiased where it becomes smaller; `out` must be zeroed.
- * The same bytes as Pillow's Image.resize(size, BICUBIC): 22-bit fixed point, across first, 8 bits between the passes. */
+ * The same bytes as Pillow's Image.resize(size, BICUBIC): 22-bit fixed point, across first, 8 bits between the passes.
+ */
 void image_resize(struct image *out, const struct image *image, int width, int height);
 /* The middle of it; neither side larger than the picture's. `out` must be zeroed. */
 void image_crop(struct image *out, const struct image *image, int width, int height);

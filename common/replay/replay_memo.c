@@ -32,8 +32,8 @@ static void take(const struct redis_value *list, char **texts, size_t n)
     }
 }
 
-static int get_some(struct replay *r, uint64_t newest, const struct replay_memo_key *keys, size_t n,
-                    char **texts, struct err *e)
+static int get_some(struct replay *r, uint64_t newest, const struct replay_memo_key *keys, size_t n, char **texts,
+                    struct err *e)
 {
     char hex[FIELDS_MAX][KEY_HEX_BYTES];
     const char *words[FIELDS_MAX];
@@ -52,8 +52,7 @@ static int get_some(struct replay *r, uint64_t newest, const struct replay_memo_
     return 0;
 }
 
-int replay_memo_get(struct replay *r, const struct replay_memo_key *keys, size_t n, char **texts,
-                    struct err *e)
+int replay_memo_get(struct replay *r, const struct replay_memo_key *keys, size_t n, char **texts, struct err *e)
 {
     uint64_t newest = 0;
     for (size_t i = 0; i < n; i++)

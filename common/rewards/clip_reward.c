@@ -22,7 +22,8 @@ struct clip_reward {
 
 /* ---- the head ---- */
 
-/* y = W x + b for each column of `map` [in, columns] -> [out, columns]; the last column carries the bias.  Both owned. */
+/* y = W x + b for each column of `map` [in, columns] -> [out, columns]; the last column carries the bias.  Both owned.
+ */
 static double *apply_layer(const double *map, size_t columns, const float *weight, const float *bias, size_t out,
                            size_t in)
 {
@@ -81,7 +82,8 @@ static int read_head(struct clip_reward *r, const struct safetensors *f, size_t 
         }
     }
     if (rc == 0 && rows != 1)
-        rc = err_set(e, ERR_SHAPE, "a head gives one number, this gives %zu (`weight` and `bias`, or `layers.N.weight` ...)", rows);
+        rc = err_set(e, ERR_SHAPE,
+                     "a head gives one number, this gives %zu (`weight` and `bias`, or `layers.N.weight` ...)", rows);
     if (rc == 0) {
         r->weight = mem_new(width, sizeof *r->weight);
         memcpy(r->weight, map, width * sizeof *map);

@@ -14,32 +14,31 @@
 #define RESULT_BYTES_MAX 4096
 
 /* The objectives are in the order of `kinds` below. */
-#define TARGET_PARAMS(P, S)                                                                        \
-    P(S, choice, target, "25gmm", "25gmm|funnel|manywell", "", "", "the density")                  \
-    P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl", "", "",                    \
-      "what is trained towards (docs/numerics.md)")                                                \
-    P(S, flag, forward_looking, "no", "", "", "", "psi = t log R + (1 - t) log of the reference")  \
-    P(S, real, lambda, "2", "1e-6", "1e6", "", "dag_subtb: weight lambda^length of a stretch")     \
-    P(S, real, exploration, "0", "0", "10", "", "added to the spread of rollouts, falling to 0")   \
-    P(S, integer, exploration_steps, "5000", "0", "1000000000", "updates", "until it is 0")        \
-    P(S, choice, replay, "none", "none|uniform|rank|local", "", "",                                \
-      "final states replayed in every other update: at random, by rank of log R, or what Langevin " \
-      "chains find from those")                                                                    \
-    P(S, integer, iterations, "25000", "1", "1000000000", "updates", "of a run")                   \
-    P(S, integer, seeds, "1", "1", "1000", "runs", "one JSON line each")                           \
-    P(S, integer, seed, "1", "0", "", "", "of the first run; the others follow")                   \
-    P(S, integer, batch, "300", "1", "100000", "chains", "of an update")                           \
-    P(S, integer, steps, "100", "2", "1000", "steps", "T")                                         \
-    P(S, integer, samples, "2000", "1", "20000", "", "of the evaluation")                          \
-    P(S, real, lr, "1e-3", "0", "1", "1/step", "Adam, the policy")                                 \
-    P(S, real, flow_lr, "1e-2", "0", "1", "1/step", "Adam, the flow network")                      \
-    P(S, real, log_z_lr, "1e-1", "0", "10", "1/step", "Adam, log Z")                               \
-    P(S, integer, threads, "1", "1", "256", "", "workers")                                         \
-    P(S, text, cache, "build/bench-target", "", "1000", "",                                        \
-      "folder of finished runs: one that is there is not run again; empty: none")                  \
-    P(S, flag, cached, "no", "", "", "", "print what is in the cache, run nothing")                 \
-    P(S, integer, progress, "1000", "0", "1000000000", "updates",                                  \
-      "between lines on standard error; 0: none")
+#define TARGET_PARAMS(P, S)                                                                                            \
+    P(S, choice, target, "25gmm", "25gmm|funnel|manywell", "", "", "the density")                                      \
+    P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl", "", "",                                        \
+      "what is trained towards (docs/numerics.md)")                                                                    \
+    P(S, flag, forward_looking, "no", "", "", "", "psi = t log R + (1 - t) log of the reference")                      \
+    P(S, real, lambda, "2", "1e-6", "1e6", "", "dag_subtb: weight lambda^length of a stretch")                         \
+    P(S, real, exploration, "0", "0", "10", "", "added to the spread of rollouts, falling to 0")                       \
+    P(S, integer, exploration_steps, "5000", "0", "1000000000", "updates", "until it is 0")                            \
+    P(S, choice, replay, "none", "none|uniform|rank|local", "", "",                                                    \
+      "final states replayed in every other update: at random, by rank of log R, or what Langevin "                    \
+      "chains find from those")                                                                                        \
+    P(S, integer, iterations, "25000", "1", "1000000000", "updates", "of a run")                                       \
+    P(S, integer, seeds, "1", "1", "1000", "runs", "one JSON line each")                                               \
+    P(S, integer, seed, "1", "0", "", "", "of the first run; the others follow")                                       \
+    P(S, integer, batch, "300", "1", "100000", "chains", "of an update")                                               \
+    P(S, integer, steps, "100", "2", "1000", "steps", "T")                                                             \
+    P(S, integer, samples, "2000", "1", "20000", "", "of the evaluation")                                              \
+    P(S, real, lr, "1e-3", "0", "1", "1/step", "Adam, the policy")                                                     \
+    P(S, real, flow_lr, "1e-2", "0", "1", "1/step", "Adam, the flow network")                                          \
+    P(S, real, log_z_lr, "1e-1", "0", "10", "1/step", "Adam, log Z")                                                   \
+    P(S, integer, threads, "1", "1", "256", "", "workers")                                                             \
+    P(S, text, cache, "build/bench-target", "", "1000", "",                                                            \
+      "folder of finished runs: one that is there is not run again; empty: none")                                      \
+    P(S, flag, cached, "no", "", "", "", "print what is in the cache, run nothing")                                    \
+    P(S, integer, progress, "1000", "0", "1000000000", "updates", "between lines on standard error; 0: none")
 CONFIG_STRUCT(target_params, TARGET_PARAMS);
 CONFIG_TABLE_OPTIONS(target_table, "target", "a diffusion sampler trained to a known answer", target_params,
                      TARGET_PARAMS);

@@ -20,12 +20,14 @@ static int open_all(struct pretraining *t, struct err *e)
         schedule_init(&t->schedule, &t->model->schedule, e) < 0)
         return -1;
     if (t->model->schedule.prediction_type != PREDICTION_V)
-        return err_set(e, ERR_INVALID, "%s does not predict v, which is what is trained here: begin without --start", o->start);
+        return err_set(e, ERR_INVALID, "%s does not predict v, which is what is trained here: begin without --start",
+                       o->start);
     struct model *m = t->model;
     t->encoder_shape = (struct vae_shape){.config = &m->vae, .H = WORLD_SIDE, .W = WORLD_SIDE};
-    t->decoder_shape = (struct vae_shape){.config = &m->vae, .H = PRETRAIN_Z_SIDE, .W = PRETRAIN_Z_SIDE, .flags = GRAPH_GRAD};
-    t->unet_shape =
-        (struct unet_shape){.config = &m->unet, .H = PRETRAIN_Z_SIDE, .W = PRETRAIN_Z_SIDE, .L = PRETRAIN_TOKENS, .flags = GRAPH_GRAD};
+    t->decoder_shape =
+        (struct vae_shape){.config = &m->vae, .H = PRETRAIN_Z_SIDE, .W = PRETRAIN_Z_SIDE, .flags = GRAPH_GRAD};
+    t->unet_shape = (struct unet_shape){
+        .config = &m->unet, .H = PRETRAIN_Z_SIDE, .W = PRETRAIN_Z_SIDE, .L = PRETRAIN_TOKENS, .flags = GRAPH_GRAD};
     t->text_shape = (struct text_shape){.config = &m->text, .L = PRETRAIN_TOKENS};
     const struct runner_options ro[] = {
         {.pool = t->pool, .params = m->params[MODEL_VAE], .build = vae_encoder_build, .arg = &t->encoder_shape},
@@ -66,8 +68,9 @@ static void close_all(struct pretraining *t)
     runner_free(t->text);
     model_close(t->model);
     pool_free(t->pool);
-    void *const owned[] = {t->image, t->weight, t->recon, t->d_recon, t->z, t->d_z, t->noise, t->noised, t->predicted, t->target,
-                           t->d_predicted, t->moments, t->d_moments, t->context, t->d_context, t->ids, t->times};
+    void *const owned[] = {t->image,     t->weight,  t->recon,     t->d_recon, t->z,           t->d_z,
+                           t->noise,     t->noised,  t->predicted, t->target,  t->d_predicted, t->moments,
+                           t->d_moments, t->context, t->d_context, t->ids,     t->times};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);
 }

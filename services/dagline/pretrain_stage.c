@@ -38,8 +38,7 @@ static void state_items(const struct stage *s, struct safetensors_item *item, ch
     *count = n;
 }
 
-static int state_path(const struct pretraining *t, const struct stage *s, char path[FILE_PATH_BYTES_MAX],
-                      struct err *e)
+static int state_path(const struct pretraining *t, const struct stage *s, char path[FILE_PATH_BYTES_MAX], struct err *e)
 {
     char name[32];
     snprintf(name, sizeof name, "%s.state", s->name);

@@ -21,7 +21,8 @@
  * three quarters of the samples go there; grounds, colours and places, before, are learnt from fewer. */
 static double timestep_of(double level)
 {
-    static const double knots[][2] = {{0.0, 0.0}, {0.05, 0.06}, {0.8, 0.6}, {1.0, 1.0}}; /* level, share of the schedule */
+    static const double knots[][2] = {
+        {0.0, 0.0}, {0.05, 0.06}, {0.8, 0.6}, {1.0, 1.0}}; /* level, share of the schedule */
     size_t k = 1;
     while (level >= knots[k][0])
         k++;
@@ -61,8 +62,8 @@ static int draw_noised(struct pretraining *t, uint64_t first, size_t n, struct e
         return -1;
     pretrain_noise(t->noise, t->o->seed + 1, STREAM_UNET, first, n * PRETRAIN_Z);
     for (size_t i = 0; i < n; i++)
-        loss_gaussian_sample(t->z + i * PRETRAIN_Z, t->moments + i / USES * PRETRAIN_Z * 2,
-                             t->noise + i * PRETRAIN_Z, rows, PRETRAIN_Z_CHANNELS);
+        loss_gaussian_sample(t->z + i * PRETRAIN_Z, t->moments + i / USES * PRETRAIN_Z * 2, t->noise + i * PRETRAIN_Z,
+                             rows, PRETRAIN_Z_CHANNELS);
     pretrain_noise(t->noise, t->o->seed + 2, STREAM_UNET, first, n * PRETRAIN_Z);
     for (size_t i = 0; i < n; i++) {
         const double abar = t->schedule.abar[(size_t)t->times[i]], scale = t->model->vae.scaling_factor;
@@ -107,8 +108,9 @@ int pretrain_open_teacher(struct pretraining *t, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
     const struct model_options mo = {.parts = MODEL_HAS_UNET | MODEL_HAS_TEXT};
-    if (file_join(path, t->o->work, "teacher", e) < 0 || shapes_model_write(path, t->model->vae.scaling_factor, e) < 0 ||
-        model_save(t->model, path, DTYPE_F32, e) < 0 || model_open(&t->teacher, path, mo, e) < 0)
+    if (file_join(path, t->o->work, "teacher", e) < 0 ||
+        shapes_model_write(path, t->model->vae.scaling_factor, e) < 0 || model_save(t->model, path, DTYPE_F32, e) < 0 ||
+        model_open(&t->teacher, path, mo, e) < 0)
         return -1;
     struct model *const m = t->teacher;
     params_set_trainable(m->params[MODEL_UNET], "", "", false);
@@ -116,14 +118,10 @@ int pretrain_open_teacher(struct pretraining *t, struct err *e)
     t->teacher_unet_shape =
         (struct unet_shape){.config = &m->unet, .H = PRETRAIN_Z_SIDE, .W = PRETRAIN_Z_SIDE, .L = PRETRAIN_TOKENS};
     t->teacher_text_shape = (struct text_shape){.config = &m->text, .L = PRETRAIN_TOKENS};
-    t->teacher_unet = runner_new((struct runner_options){.pool = t->pool,
-                                                         .params = m->params[MODEL_UNET],
-                                                         .build = unet_build,
-                                                         .arg = &t->teacher_unet_shape});
-    t->teacher_text = runner_new((struct runner_options){.pool = t->pool,
-                                                         .params = m->params[MODEL_TEXT],
-                                                         .build = text_encoder_build,
-                                                         .arg = &t->teacher_text_shape});
+    t->teacher_unet = runner_new((struct runner_options){
+        .pool = t->pool, .params = m->params[MODEL_UNET], .build = unet_build, .arg = &t->teacher_unet_shape});
+    t->teacher_text = runner_new((struct runner_options){
+        .pool = t->pool, .params = m->params[MODEL_TEXT], .build = text_encoder_build, .arg = &t->teacher_text_shape});
     return 0;
 }
 
@@ -168,12 +166,20 @@ int pretrain_look(struct pretraining *t, struct stage *s, char note[96], struct 
     int rc = model_save(t->model, t->model_folder, DTYPE_F32, e);
     stage_swap_average(s);
     const struct pipeline_options po = {.threads = t->o->threads};
-    const struct plan_options plan = {.steps = EVAL_STEPS, .eta = 1.0, .variance = VARIANCE_FLOOR,
-                                      .floor_kappa = EVAL_FLOOR, .last_step_mean = true, .clamp_last = true};
+    const struct plan_options plan = {.steps = EVAL_STEPS,
+                                      .eta = 1.0,
+                                      .variance = VARIANCE_FLOOR,
+                                      .floor_kappa = EVAL_FLOOR,
+                                      .last_step_mean = true,
+                                      .clamp_last = true};
     if (rc < 0 || pipeline_open(&p, t->model_folder, &po, e) < 0)
         return -1;
-    const struct evaluate_options eo = {.kernels = kernels, .steps = EVAL_STEPS, .guidance = 1.0, .seed = t->o->seed,
-                                        .prompts_per_tag = 32, .pictures = 2};
+    const struct evaluate_options eo = {.kernels = kernels,
+                                        .steps = EVAL_STEPS,
+                                        .guidance = 1.0,
+                                        .seed = t->o->seed,
+                                        .prompts_per_tag = 32,
+                                        .pictures = 2};
     snprintf(name, sizeof name, "grid-%s-%06" PRIu64 ".png", s->name, s->step);
     rc = schedule_plan(kernels, pipeline_schedule(p), &plan, e) < 0 || evaluate(&ev, p, &eo, NULL, NULL, e) < 0 ||
                  file_join(path, t->o->work, name, e) < 0 ||
@@ -191,4 +197,3 @@ int pretrain_look(struct pretraining *t, struct stage *s, char note[96], struct 
     json_set_number(record, "soft", ev.soft.mean);
     return stage_log(s, t, record, e);
 }
-

@@ -94,7 +94,7 @@ static void reconstruction_loss(struct pretraining *t, size_t n, double share, d
 }
 
 int pretrain_vae_part(struct pretraining *t, struct stage *s, uint64_t first, size_t n, double share, double *loss,
-                    struct err *e)
+                      struct err *e)
 {
     const size_t rows = n * PRETRAIN_Z_SIDE * PRETRAIN_Z_SIDE;
     pretrain_draw(t, t->o->seed + STREAM_VAE, first, n);
@@ -118,7 +118,7 @@ int pretrain_vae_part(struct pretraining *t, struct stage *s, uint64_t first, si
 
 /* The decoder alone, behind the finished encoder, from latents as a sampler hands them over: a little off. */
 int pretrain_decoder_part(struct pretraining *t, struct stage *s, uint64_t first, size_t n, double share, double *loss,
-                        struct err *e)
+                          struct err *e)
 {
     const size_t rows = n * PRETRAIN_Z_SIDE * PRETRAIN_Z_SIDE;
     pretrain_draw(t, t->o->seed + STREAM_DECODER, first, n);
@@ -154,7 +154,8 @@ int pretrain_measure_scale(struct pretraining *t, struct err *e)
         if (runner_infer(t->encoder, pictures, moments, PRETRAIN_PART_MAX, e) < 0)
             return -1;
         pretrain_noise(t->noise, t->o->seed, STREAM_SCALE, first, (size_t)PRETRAIN_PART_MAX * PRETRAIN_Z);
-        loss_gaussian_sample(t->z, t->moments, t->noise, (size_t)PRETRAIN_PART_MAX * PRETRAIN_Z_SIDE * PRETRAIN_Z_SIDE, PRETRAIN_Z_CHANNELS);
+        loss_gaussian_sample(t->z, t->moments, t->noise, (size_t)PRETRAIN_PART_MAX * PRETRAIN_Z_SIDE * PRETRAIN_Z_SIDE,
+                             PRETRAIN_Z_CHANNELS);
         for (size_t i = 0; i < (size_t)PRETRAIN_PART_MAX * PRETRAIN_Z; i++, count++)
             square += (double)t->z[i] * (double)t->z[i];
     }
@@ -162,4 +163,3 @@ int pretrain_measure_scale(struct pretraining *t, struct err *e)
     json_set_number(t->model->config[MODEL_VAE], "scaling_factor", t->model->vae.scaling_factor);
     return 0;
 }
-

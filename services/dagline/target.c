@@ -10,8 +10,8 @@
 #define FUNNEL_VARIANCE 9.0
 #define WELL_PAIRS 16
 #define WELL_LOG_Z1 9.374541174 /* log of the integral of exp(-u^4 + 6u^2 + u/2): ln 11784.50927 */
-#define WELL_LIMIT 4.0         /* of |u|: beyond, the density is below exp(-150) of its peak */
-#define WELL_PEAK 9.9          /* no less than the largest log density, at u near 1.75 */
+#define WELL_LIMIT 4.0          /* of |u|: beyond, the density is below exp(-150) of its peak */
+#define WELL_PEAK 9.9           /* no less than the largest log density, at u near 1.75 */
 
 static double normal(struct rng *g)
 {
@@ -133,7 +133,7 @@ int target_find(const struct target **out, const char *name, struct err *e)
     static const struct target all[] = {
         {"25gmm", 2, 0.0, 5.0, gmm_log_density, gmm_gradient, gmm_draw},
         {"funnel", FUNNEL_D, 0.0, 1.0, funnel_log_density, funnel_gradient, funnel_draw},
-        {"manywell", 2 * WELL_PAIRS, WELL_PAIRS *(WELL_LOG_Z1 + half_log_two_pi), 1.0, manywell_log_density,
+        {"manywell", 2 * WELL_PAIRS, WELL_PAIRS * (WELL_LOG_Z1 + half_log_two_pi), 1.0, manywell_log_density,
          manywell_gradient, manywell_draw},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

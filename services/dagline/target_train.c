@@ -34,9 +34,9 @@ struct network_shape {
 struct buffer {
     size_t count, room;
     uint64_t added;
-    float *x;         /* [room, D] */
-    double *log_r;    /* [room] */
-    uint32_t *order;  /* [ranked], by falling log R */
+    float *x;        /* [room, D] */
+    double *log_r;   /* [room] */
+    uint32_t *order; /* [ranked], by falling log R */
     size_t ranked;
 };
 
@@ -55,12 +55,12 @@ struct run {
     double local_step;
 
     /* the chains under way; row (b, k) is b (T + 1) + k of states, b T + k of everything else */
-    real *states;         /* [B, T + 1, D] */
-    real *x, *u, *d_u;    /* [B T, D] */
-    real *times;          /* [B T, WIDTH] */
-    real *embedded;       /* [T, WIDTH]: sinusoids of each step */
-    real *f, *d_f;        /* [B T] */
-    double *log_r;        /* [B] */
+    real *states;                            /* [B, T + 1, D] */
+    real *x, *u, *d_u;                       /* [B T, D] */
+    real *times;                             /* [B T, WIDTH] */
+    real *embedded;                          /* [T, WIDTH]: sinusoids of each step */
+    real *f, *d_f;                           /* [B T] */
+    double *log_r;                           /* [B] */
     struct objective_transition *transition; /* [B T] */
     struct objective_cotangent *cotangent;   /* [B T] */
     struct objective_chain *chain;           /* [B] */
@@ -320,8 +320,7 @@ static void search(struct run *r, uint32_t step)
 static double forward_looking(const struct run *r, size_t k, const real *x)
 {
     const double t = (double)k * r->dt;
-    return k == 0 ? 0.0
-                  : t * log_density_of(r, x) + (1.0 - t) * log_normal(x, r->D, r->sigma * r->sigma * t);
+    return k == 0 ? 0.0 : t * log_density_of(r, x) + (1.0 - t) * log_normal(x, r->D, r->sigma * r->sigma * t);
 }
 
 static int predict(struct run *r, bool flow, struct err *e)
@@ -335,8 +334,8 @@ static int predict(struct run *r, bool flow, struct err *e)
     const void *const in[] = {r->x, r->times};
     real *const u[] = {r->u}, *const f[] = {r->f};
     return runner_forward(r->policy_runner, in, u, n, e) < 0 ? -1
-           : flow                                             ? runner_forward(r->flow_runner, in, f, n, e)
-                                                              : 0;
+           : flow                                            ? runner_forward(r->flow_runner, in, f, n, e)
+                                                             : 0;
 }
 
 static void describe(struct run *r, bool flow)
@@ -348,9 +347,7 @@ static void describe(struct run *r, bool flow)
             const size_t row = b * r->T + k;
             const real *const x = state(r, b, k), *const next = state(r, b, k + 1);
             const bool terminal = k + 1 == r->T;
-            const double psi_s = terminal                 ? r->log_r[b]
-                                 : r->o->forward_looking ? forward_looking(r, k + 1, next)
-                                                         : 0.0;
+            const double psi_s = terminal ? r->log_r[b] : r->o->forward_looking ? forward_looking(r, k + 1, next) : 0.0;
             const double log_pf = log_forward(r, x, r->u + row * r->D, next);
             r->transition[row] = (struct objective_transition){
                 .log_pf = log_pf,
@@ -582,7 +579,8 @@ static void close_run(struct run *r)
     pool_free(r->pool);
     buffer_close(&r->buffer);
     buffer_close(&r->local);
-    void *const owned[] = {r->states, r->embedded, r->x, r->u, r->d_u, r->f, r->d_f, r->times, r->log_r, r->transition, r->cotangent, r->chain};
+    void *const owned[] = {r->states, r->embedded, r->x,     r->u,          r->d_u,       r->f,
+                           r->d_f,    r->times,    r->log_r, r->transition, r->cotangent, r->chain};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);
 }

@@ -16,13 +16,13 @@ struct net4 {
 };
 
 static const struct net4 nets4[] = {
-    {0x00000000, 8, REACH_NEVER},    /* this network */
-    {0xa9fe0000, 16, REACH_NEVER},   /* link-local, with the clouds' metadata */
-    {0x646464c8, 32, REACH_NEVER},   /* 100.100.100.200, metadata */
-    {0xc00000c0, 32, REACH_NEVER},   /* 192.0.0.192, metadata */
-    {0xa83f8110, 32, REACH_NEVER},   /* 168.63.129.16, metadata */
-    {0xe0000000, 3, REACH_NEVER},    /* multicast, reserved, broadcast */
-    {0x7f000000, 8, REACH_PRIVATE},  /* loopback */
+    {0x00000000, 8, REACH_NEVER},   /* this network */
+    {0xa9fe0000, 16, REACH_NEVER},  /* link-local, with the clouds' metadata */
+    {0x646464c8, 32, REACH_NEVER},  /* 100.100.100.200, metadata */
+    {0xc00000c0, 32, REACH_NEVER},  /* 192.0.0.192, metadata */
+    {0xa83f8110, 32, REACH_NEVER},  /* 168.63.129.16, metadata */
+    {0xe0000000, 3, REACH_NEVER},   /* multicast, reserved, broadcast */
+    {0x7f000000, 8, REACH_PRIVATE}, /* loopback */
     {0x0a000000, 8, REACH_PRIVATE},  {0xac100000, 12, REACH_PRIVATE},
     {0xc0a80000, 16, REACH_PRIVATE}, {0x64400000, 10, REACH_PRIVATE},
 };
@@ -42,9 +42,8 @@ static enum reach reach6(const struct in6_addr *a)
     static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
     if (IN6_IS_ADDR_LOOPBACK(a))
         return REACH_PRIVATE;
-    if (IN6_IS_ADDR_UNSPECIFIED(a) || IN6_IS_ADDR_LINKLOCAL(a) || IN6_IS_ADDR_MULTICAST(a) ||
-        IN6_IS_ADDR_V4MAPPED(a) || IN6_IS_ADDR_V4COMPAT(a) || memcmp(a, nat64, sizeof nat64) == 0 ||
-        memcmp(a, metadata, sizeof metadata) == 0)
+    if (IN6_IS_ADDR_UNSPECIFIED(a) || IN6_IS_ADDR_LINKLOCAL(a) || IN6_IS_ADDR_MULTICAST(a) || IN6_IS_ADDR_V4MAPPED(a) ||
+        IN6_IS_ADDR_V4COMPAT(a) || memcmp(a, nat64, sizeof nat64) == 0 || memcmp(a, metadata, sizeof metadata) == 0)
         return REACH_NEVER;
     return (a->s6_addr[0] & 0xfe) == 0xfc ? REACH_PRIVATE : REACH_PUBLIC;
 }

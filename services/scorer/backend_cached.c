@@ -1,7 +1,7 @@
-/* A reward whose answers are remembered: what the service said about a picture, its prompt and its metadata is taken from
- * the replay's Redis (replay_memo.h) where it is known, after a restart too; only the rest is asked.  Raw scores are kept,
- * under a key of everything that decides them: the picture's bytes, the texts, and the settings that choose the service
- * and read its answers.  A Redis that is away costs calls, not answers. */
+/* A reward whose answers are remembered: what the service said about a picture, its prompt and its metadata is taken
+ * from the replay's Redis (replay_memo.h) where it is known, after a restart too; only the rest is asked.  Raw scores
+ * are kept, under a key of everything that decides them: the picture's bytes, the texts, and the settings that choose
+ * the service and read its answers.  A Redis that is away costs calls, not answers. */
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -42,10 +42,9 @@ struct cached {
 
 static void scorer_key(uint8_t out[HASH_SHA256_BYTES], const struct reward_params *p)
 {
-    const char *const texts[] = {p->backend,       p->url,         p->path,           p->model,
-                                 p->model_version, p->template,    p->scores,         p->question,
-                                 p->pattern,       p->image_input, p->prompt_input,   p->metadata_input,
-                                 p->output};
+    const char *const texts[] = {
+        p->backend,  p->url,     p->path,        p->model,        p->model_version,  p->template, p->scores,
+        p->question, p->pattern, p->image_input, p->prompt_input, p->metadata_input, p->output};
     const double numbers[] = {(double)p->image_format, (double)p->judge, p->score_min, p->score_max};
     struct hash_sha256 h;
     hash_sha256_begin(&h);
@@ -90,14 +89,14 @@ static bool read_score(struct backend_score *out, const char *text)
     const char *name;
     struct err ignored;
     *out = (struct backend_score){0};
-    bool good = json_parse(&v, text, strlen(text), REPLAY_MEMO_TEXT_BYTES_MAX, &ignored) == 0 &&
-                json_is_object(v) && json_get_number(v, "score", -HUGE_VAL, HUGE_VAL, &out->value, &ignored) == 0 &&
+    bool good = json_parse(&v, text, strlen(text), REPLAY_MEMO_TEXT_BYTES_MAX, &ignored) == 0 && json_is_object(v) &&
+                json_get_number(v, "score", -HUGE_VAL, HUGE_VAL, &out->value, &ignored) == 0 &&
                 json_get_object(v, "components", &components, &ignored) == 0 &&
                 json_count(components) <= BACKEND_COMPONENTS_MAX;
     for (void *at = NULL; good && json_next(components, &at, &name, &value);) {
         struct trajectory_component *k = &out->components[out->component_count++];
-        good = strlen(name) < sizeof k->name &&
-               json_as_number(value, name, -HUGE_VAL, HUGE_VAL, &k->value, &ignored) == 0;
+        good =
+            strlen(name) < sizeof k->name && json_as_number(value, name, -HUGE_VAL, HUGE_VAL, &k->value, &ignored) == 0;
         if (good)
             memcpy(k->name, name, strlen(name) + 1);
     }
@@ -136,8 +135,7 @@ static void remember(struct cached *c, const struct slot *x)
         keys[i] = x->keys[x->place[i]];
         texts[i] = score_text(&x->scores[x->place[i]]);
     }
-    const int rc =
-        replay_memo_put(c->replay, keys, (const char *const *)texts, x->missing, c->items_max, &e);
+    const int rc = replay_memo_put(c->replay, keys, (const char *const *)texts, x->missing, c->items_max, &e);
     tell(c, rc, &e);
     for (size_t i = 0; i < x->missing; i++)
         mem_free(texts[i]);

@@ -363,8 +363,7 @@ static int64_t hedge_ms(const struct http *h, const struct call *c)
         (double)(h->counters.hedges + 1) > HEDGE_SHARE * (double)h->counters.calls)
         return INT64_MAX;
     const int64_t usual_ms = endpoint_latency_ms(&h->endpoint[c->attempt[0].endpoint].health, HEDGE_LATENCY);
-    return usual_ms < 0 ? INT64_MAX
-                        : c->attempt[0].began_ms + (usual_ms > HEDGE_MS_LEAST ? usual_ms : HEDGE_MS_LEAST);
+    return usual_ms < 0 ? INT64_MAX : c->attempt[0].began_ms + (usual_ms > HEDGE_MS_LEAST ? usual_ms : HEDGE_MS_LEAST);
 }
 
 static int try_hedge(struct http *h, struct call *c, int64_t now_ms, struct err *e)
@@ -423,8 +422,11 @@ static int drive(struct http *h, struct err *e)
     if (due_ms == INT64_MAX)
         return 0;
     const int64_t wait_ms = due_ms - now_ms;
-    return loop_add_timer(h->loop, (uint32_t)(wait_ms < 1 ? 1 : wait_ms > 60000 ? 60000 : wait_ms), on_timer, h,
-                          &h->timer, e);
+    return loop_add_timer(h->loop,
+                          (uint32_t)(wait_ms < 1       ? 1
+                                     : wait_ms > 60000 ? 60000
+                                                       : wait_ms),
+                          on_timer, h, &h->timer, e);
 }
 
 /* ---- the interface ---- */

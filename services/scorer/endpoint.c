@@ -53,8 +53,7 @@ void endpoint_end(struct endpoint *p, enum endpoint_outcome outcome, int64_t lat
         p->limit = p->limit * 0.5 > 1.0 ? p->limit * 0.5 : 1.0;
     if (outcome == ENDPOINT_FAULT || outcome == ENDPOINT_LOST) {
         p->faults++;
-        if (p->breaker == ENDPOINT_HALF_OPEN ||
-            (p->breaker == ENDPOINT_CLOSED && p->faults >= ENDPOINT_FAULTS_MAX))
+        if (p->breaker == ENDPOINT_HALF_OPEN || (p->breaker == ENDPOINT_CLOSED && p->faults >= ENDPOINT_FAULTS_MAX))
             open_breaker(p, now_ms);
         return;
     }

@@ -206,8 +206,11 @@ static int set_timer(struct exchange_pool *p, struct err *e)
     if (p->due_ms == INT64_MAX)
         return 0;
     const int64_t wait_ms = p->due_ms - clock_mono_ms(NULL);
-    return loop_add_timer(p->loop, (uint32_t)(wait_ms < 1 ? 1 : wait_ms > 60000 ? 60000 : wait_ms), on_time, p,
-                          &p->timer, e);
+    return loop_add_timer(p->loop,
+                          (uint32_t)(wait_ms < 1       ? 1
+                                     : wait_ms > 60000 ? 60000
+                                                       : wait_ms),
+                          on_time, p, &p->timer, e);
 }
 
 /* ---- the interface ---- */

@@ -70,8 +70,12 @@ static void make_request(struct buf *out)
 {
     static uint8_t pixels[SIDE * SIDE * 3];
     struct backend_item items[BATCH];
-    struct oip_model model = {
-        .images = OIP_NHWC, .image_input = "image", .prompt_input = "prompt", .prompt_rank = 1, .output = "score", .binary = true};
+    struct oip_model model = {.images = OIP_NHWC,
+                              .image_input = "image",
+                              .prompt_input = "prompt",
+                              .prompt_rank = 1,
+                              .output = "score",
+                              .binary = true};
     struct buf body;
     struct err e;
     size_t json_bytes;
@@ -123,7 +127,8 @@ static double cpu_seconds(pid_t pid)
     ck_assert_ptr_nonnull(f);
     ck_assert_uint_gt(fread(text, 1, sizeof text - 1, f), 0);
     fclose(f);
-    ck_assert_int_eq(sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    ck_assert_int_eq(
+        sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
@@ -175,7 +180,8 @@ START_TEST(bench_scorer)
     const double seconds = bench_wall_s() - from, cores = (cpu_seconds(pid) - cpu) / seconds;
     const double pictures = sampler.run.steps * (acked - before) / seconds;
     char more[96];
-    snprintf(more, sizeof more, ",\"cores\":%.2f,\"per_core\":%.0f,\"failed\":%zu", cores, pictures / cores, sampler.failed);
+    snprintf(more, sizeof more, ",\"cores\":%.2f,\"per_core\":%.0f,\"failed\":%zu", cores, pictures / cores,
+             sampler.failed);
     bench_print(&(struct bench_figure){.bench = "scorer",
                                        .what = "64x64 through one scorer, service of 50 ms",
                                        .figure = pictures,

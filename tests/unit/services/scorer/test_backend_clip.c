@@ -33,8 +33,8 @@ static int on_tick(void *arg, struct err *e)
 
 static struct reward_params params(const char *backend)
 {
-    struct reward_params p = {.score_min = -1e30, .score_max = 1e30, .clip = FOLDER, .head = FOLDER "/head.safetensors",
-                              .clip_threads = 1};
+    struct reward_params p = {
+        .score_min = -1e30, .score_max = 1e30, .clip = FOLDER, .head = FOLDER "/head.safetensors", .clip_threads = 1};
     snprintf(p.backend, sizeof p.backend, "%s", backend);
     return p;
 }
@@ -48,8 +48,11 @@ static void ask(struct backend *b, struct loop *loop)
     for (size_t i = 0; i < N; i++) {
         for (size_t k = 0; k < sizeof pixels[i]; k++)
             pixels[i][k] = (uint8_t)(i * 40 + k % (7 + i) * 5);
-        items[i] = (struct backend_item){
-            .rgb = pixels[i], .height = 24, .width = 16, .prompt = i % 2 == 0 ? "a circle" : "two stars", .metadata = ""};
+        items[i] = (struct backend_item){.rgb = pixels[i],
+                                         .height = 24,
+                                         .width = 16,
+                                         .prompt = i % 2 == 0 ? "a circle" : "two stars",
+                                         .metadata = ""};
     }
     completions = 0;
     ck_assert_uint_eq(b->room(b->self), 1);
