@@ -82,13 +82,13 @@ static int cache_path(char path[FILE_PATH_BYTES_MAX], const struct target_params
                       struct err *e)
 {
     uint8_t digest[HASH_SHA256_BYTES];
-    char name[HASH_SHA256_HEX_BYTES + 8];
+    char hex[2 * 12 + 1], name[sizeof hex + 8];
     size_t n;
     char *text = json_print(settings, JSON_LINE, &n);
     hash_sha256(digest, text, n);
     mem_free(text);
-    hash_hex(name, digest, 12);
-    strcat(name, ".json");
+    hash_hex(hex, digest, 12);
+    snprintf(name, sizeof name, "%s.json", hex);
     return file_make_folders(o->cache, e) < 0 ? -1 : file_join(path, o->cache, name, e);
 }
 
