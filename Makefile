@@ -163,7 +163,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SERVICE_LIBS) $(SUPPORT) $(LIB)
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # ---- targets -------------------------------------------------------------------------------------
-.PHONY: all lib demo test check system kills sanitize grad fuzz fuzz-corpus bench bench-targets pretrain lint fmt-check fmt install clean help packages FORCE
+.PHONY: all lib demo test check system kills sanitize grad fuzz fuzz-corpus bench bench-targets pretrain lint fmt install clean help packages FORCE
 
 all: $(BINS) ## build every binary into build/$(MODE)/bin
 lib: $(LIB)
