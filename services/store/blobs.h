@@ -43,7 +43,8 @@ int blobs_import_bytes(struct blobs *b, const void *data, size_t bytes,
                        uint8_t digest[CODEC_DIGEST_BYTES], struct err *e) MUST_USE;
 
 /* Removes every blob that `keep` does not want and that was not uploaded since the second last
- * sweep (an upload comes before the manifest that names it).  Returns the number removed. */
+ * sweep (an upload comes before the manifest that names it; what was there at the start may have
+ * come just before it, so the first sweep removes nothing).  Returns the number removed. */
 size_t blobs_sweep(struct blobs *b, bool (*keep)(void *arg, const uint8_t *digest), void *arg);
 
 #endif

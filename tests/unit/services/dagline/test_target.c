@@ -118,9 +118,9 @@ static struct target_result train(struct target_options o)
     struct target_result r;
     struct err e;
     o.target = find("25gmm");
-    o.batch = 64;
-    o.steps = 20;
-    o.samples = 512;
+    o.batch = 48;
+    o.steps = 10;
+    o.samples = 480;
     o.seed = 3;
     o.lambda = 2.0;
     o.threads = 2;
@@ -177,7 +177,7 @@ START_TEST(every_objective_and_replay_learns)
     const double before = train((struct target_options){.objective = OBJECTIVE_TB, .iterations = 1}).dlogz;
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         struct target_options o = runs[i];
-        o.iterations = 400;
+        o.iterations = 300;
         o.lr = 2e-3;
         o.flow_lr = 1e-2;
         o.log_z_lr = 0.1;

@@ -399,6 +399,33 @@ START_TEST(an_upload_resumes_and_repeated_chunks_are_acknowledged_again)
 }
 END_TEST
 
+static bool wants_nothing(void *arg, const uint8_t *digest)
+{
+    (void)arg;
+    (void)digest;
+    return false;
+}
+
+START_TEST(what_was_uploaded_just_before_a_restart_outlives_the_first_sweep)
+{
+    struct blobs *b;
+    struct err e;
+    uint8_t digest[CODEC_DIGEST_BYTES];
+    uint64_t bytes;
+    setup();
+    ck_assert_msg(blobs_open(&b, at("blobs"), &e) == 0, "%s", e.text);
+    ck_assert_int_eq(blobs_import_bytes(b, "weights", 7, digest, &e), 0);
+    blobs_close(b);
+    /* its manifest may still be on the way */
+    ck_assert_msg(blobs_open(&b, at("blobs"), &e) == 0, "%s", e.text);
+    ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 0);
+    ck_assert_msg(blobs_verify(b, digest, &bytes, &e) == 0, "%s", e.text);
+    ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 1);
+    ck_assert_int_eq(blobs_verify(b, digest, &bytes, &e), -1);
+    blobs_close(b);
+}
+END_TEST
+
 START_TEST(bytes_that_do_not_have_their_digest_leave_nothing)
 {
     setup();
@@ -653,6 +680,7 @@ SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
       tables_of_prompts_are_read_by_their_header,
       the_same_settings_are_the_same_run_and_others_are_refused,
       two_stores_on_one_folder_are_refused, slots_and_tokens_never_come_twice_across_restarts,
+      what_was_uploaded_just_before_a_restart_outlives_the_first_sweep,
       an_upload_resumes_and_repeated_chunks_are_acknowledged_again,
       bytes_that_do_not_have_their_digest_leave_nothing,
       an_upload_that_does_not_fit_the_disk_leaves_nothing, a_fenced_trainer_changes_nothing,
