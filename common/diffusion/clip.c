@@ -53,24 +53,12 @@ static int parse_vision(struct clip_vision_config *c, const struct json *config,
 {
     static const struct config_fixed fixed[] = {
         {"model_type", "\"clip_vision_model\"|\"clip\""}, {"num_channels", "3"}, {"attention_dropout", "0"}};
-    const char *act;
+    c->layer = (struct clip_layer){.width = 768, .intermediate = 3072, .heads = 12};
     if (config_check_fixed(config, fixed, sizeof fixed / sizeof *fixed, e) < 0 ||
-        config_size(config, "hidden_size", 1, 16384, 768, &c->width, e) < 0 ||
-        config_size(config, "intermediate_size", 1, 65536, 3072, &c->intermediate, e) < 0 ||
         config_size(config, "num_hidden_layers", 1, 128, 12, &c->layers, e) < 0 ||
-        config_size(config, "num_attention_heads", 1, 1024, 12, &c->heads, e) < 0 ||
         config_size(config, "image_size", 1, 1024, 224, &c->image_side, e) < 0 ||
-        config_size(config, "patch_size", 1, 1024, 32, &c->patch, e) < 0 ||
-        json_get_number_or(config, "layer_norm_eps", 1e-12, 1.0, 1e-5, &c->norm_eps, e) < 0 ||
-        json_get_string_or(config, "hidden_act", 64, "quick_gelu", &act, e) < 0)
+        config_size(config, "patch_size", 1, 1024, 32, &c->patch, e) < 0 || clip_layer_parse(&c->layer, config, e) < 0)
         return -1;
-    if (strcmp(act, "quick_gelu") != 0 && strcmp(act, "gelu") != 0)
-        return err_set(e, ERR_INVALID,
-                       "hidden_act is \"%s\", which this engine does not implement (it has quick_gelu, gelu)", act);
-    c->act = strcmp(act, "gelu") == 0 ? ACT_GELU : ACT_QUICK_GELU;
-    if (c->width % c->heads != 0)
-        return err_set(e, ERR_INVALID, "hidden_size %zu is not a multiple of num_attention_heads %zu", c->width,
-                       c->heads);
     if (c->image_side % c->patch != 0)
         return err_set(e, ERR_INVALID, "image_size %zu is not a multiple of patch_size %zu", c->image_side, c->patch);
     return 0;
@@ -138,22 +126,20 @@ static void vision_build(struct graph *g, const void *arg)
     const struct vision_shape *const s = arg;
     const struct clip_vision_config *const c = s->config;
     const size_t rows = rows_of(c);
-    const struct clip_layer layer = {
-        .width = c->width, .intermediate = c->intermediate, .heads = c->heads, .act = c->act, .norm_eps = c->norm_eps};
     const int patches = graph_input(g, rows, 1, 3 * c->patch * c->patch, 0);
     const int classes = graph_input_ids(g, rows, 2);
     graph_enter(g, "vision_model");
     /* the class's row of patches is zero, and so is the patches' row of the table */
-    int h = graph_dense(g, patches, "embeddings.patch_embedding", (struct graph_dense){.out = c->width});
+    int h = graph_dense(g, patches, "embeddings.patch_embedding", (struct graph_dense){.out = c->layer.width});
     h = graph_add(
-        g, h, graph_token_embed(g, classes, "embeddings.class_table", "embeddings.position_embedding", rows, c->width));
-    h = graph_layer_norm(g, h, "pre_layrnorm", c->norm_eps); /* sic, in every file */
+        g, h, graph_token_embed(g, classes, "embeddings.class_table", "embeddings.position_embedding", rows, c->layer.width));
+    h = graph_layer_norm(g, h, "pre_layrnorm", c->layer.norm_eps); /* sic, in every file */
     for (size_t i = 0; i < c->layers; i++) {
         graph_enter(g, "encoder.layers.%zu", i);
-        h = clip_layer_build(g, &layer, h);
+        h = clip_layer_build(g, &c->layer, h);
         graph_leave(g);
     }
-    h = graph_layer_norm(g, h, "post_layernorm", c->norm_eps);
+    h = graph_layer_norm(g, h, "post_layernorm", c->layer.norm_eps);
     graph_leave(g);
     graph_output(g, graph_dense(g, h, "visual_projection", (struct graph_dense){.out = s->projection}), 0);
 }
@@ -198,18 +184,18 @@ static int declare(struct params **out, void (*build)(struct graph *, const void
 static int load_embeddings(struct clip *c, const struct safetensors *f, struct err *e)
 {
     const struct clip_vision_config *const v = &c->config.vision;
-    const int64_t patch_shape[4] = {(int64_t)v->width, 3, (int64_t)v->patch, (int64_t)v->patch},
-                  class_shape[1] = {(int64_t)v->width};
+    const int64_t patch_shape[4] = {(int64_t)v->layer.width, 3, (int64_t)v->patch, (int64_t)v->patch},
+                  class_shape[1] = {(int64_t)v->layer.width};
     const struct param *const patch = params_at(c->vision_params, 0), *const table = params_at(c->vision_params, 1);
     assert(strcmp(patch->name, "vision_model.embeddings.patch_embedding.weight") == 0);
     assert(strcmp(table->name, "vision_model.embeddings.class_table.weight") == 0);
-    float *patches = mem_new(patch->count, sizeof *patches), *class_row = mem_new(v->width, sizeof *class_row);
+    float *patches = mem_new(patch->count, sizeof *patches), *class_row = mem_new(v->layer.width, sizeof *class_row);
     const int rc = safetensors_load(f, "vision_model.embeddings.patch_embedding.weight", patch_shape, 4, patches, e) < 0
                        ? -1
                        : safetensors_load(f, "vision_model.embeddings.class_embedding", class_shape, 1, class_row, e);
     for (size_t i = 0; i < patch->count; i++)
         patch->value[i] = (real)patches[i];
-    for (size_t i = 0; i < v->width; i++)
+    for (size_t i = 0; i < v->layer.width; i++)
         table->value[i] = (real)class_row[i];
     mem_free(patches);
     mem_free(class_row);

@@ -20,9 +20,8 @@
 #include <stddef.h>
 
 struct clip_vision_config {
-    size_t width, intermediate, layers, heads, image_side, patch;
-    enum act act;
-    double norm_eps;
+    struct clip_layer layer;
+    size_t layers, image_side, patch;
 };
 
 struct clip_config {

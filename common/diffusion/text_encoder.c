@@ -10,17 +10,12 @@ static const struct config_fixed fixed[] = {
     {"dropout", "0"},
 };
 
-int text_config_parse(struct text_config *c, const struct json *config, struct err *e)
+int clip_layer_parse(struct clip_layer *c, const struct json *config, struct err *e)
 {
     const char *act;
-    *c = (struct text_config){0};
-    if (config_check_fixed(config, fixed, sizeof fixed / sizeof *fixed, e) < 0 ||
-        config_size(config, "vocab_size", 1, 1000000, 49408, &c->vocabulary, e) < 0 ||
-        config_size(config, "hidden_size", 1, 16384, 512, &c->width, e) < 0 ||
-        config_size(config, "intermediate_size", 1, 65536, 2048, &c->intermediate, e) < 0 ||
-        config_size(config, "num_hidden_layers", 1, 128, 12, &c->layers, e) < 0 ||
-        config_size(config, "num_attention_heads", 1, 1024, 8, &c->heads, e) < 0 ||
-        config_size(config, "max_position_embeddings", 2, 1024, 77, &c->positions, e) < 0 ||
+    if (config_size(config, "hidden_size", 1, 16384, c->width, &c->width, e) < 0 ||
+        config_size(config, "intermediate_size", 1, 65536, c->intermediate, &c->intermediate, e) < 0 ||
+        config_size(config, "num_attention_heads", 1, 1024, c->heads, &c->heads, e) < 0 ||
         json_get_number_or(config, "layer_norm_eps", 1e-12, 1.0, 1e-5, &c->norm_eps, e) < 0 ||
         json_get_string_or(config, "hidden_act", 64, "quick_gelu", &act, e) < 0)
         return -1;
@@ -34,6 +29,24 @@ int text_config_parse(struct text_config *c, const struct json *config, struct e
         return err_set(e, ERR_INVALID,
                        "hidden_size %zu is not a multiple of num_attention_heads %zu", c->width,
                        c->heads);
+    return 0;
+}
+
+int text_config_parse(struct text_config *c, const struct json *config, struct err *e)
+{
+    struct clip_layer layer = {.width = 512, .intermediate = 2048, .heads = 8};
+    *c = (struct text_config){0};
+    if (config_check_fixed(config, fixed, sizeof fixed / sizeof *fixed, e) < 0 ||
+        config_size(config, "vocab_size", 1, 1000000, 49408, &c->vocabulary, e) < 0 ||
+        config_size(config, "num_hidden_layers", 1, 128, 12, &c->layers, e) < 0 ||
+        config_size(config, "max_position_embeddings", 2, 1024, 77, &c->positions, e) < 0 ||
+        clip_layer_parse(&layer, config, e) < 0)
+        return -1;
+    c->width = layer.width;
+    c->intermediate = layer.intermediate;
+    c->heads = layer.heads;
+    c->act = layer.act;
+    c->norm_eps = layer.norm_eps;
     return 0;
 }
 

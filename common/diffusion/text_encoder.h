@@ -29,6 +29,9 @@ struct clip_layer {
     double norm_eps;
     bool causal;
 };
+/* hidden_size, intermediate_size, num_attention_heads, hidden_act and layer_norm_eps; *c holds what stands for a size
+ * that is absent. */
+int clip_layer_parse(struct clip_layer *c, const struct json *config, struct err *e) MUST_USE;
 int clip_layer_build(struct graph *g, const struct clip_layer *c, int h);
 
 /* The graph as far as the hidden states, for who goes on from them; returns their value. */

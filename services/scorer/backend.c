@@ -1,5 +1,7 @@
 #include "scorer/backend.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 const char *backend_failure_name(enum backend_failure f)
@@ -17,6 +19,24 @@ const char *backend_failure_name(enum backend_failure f)
         [BACKEND_INPUT] = "bad_input",
     };
     return (unsigned)f < BACKEND_FAILURES ? names[f] : "unknown";
+}
+
+void backend_hash_item(struct hash_sha256 *h, const struct backend_item *item)
+{
+    const uint32_t size[2] = {item->height, item->width};
+    hash_sha256_add(h, size, sizeof size);
+    hash_sha256_add(h, item->rgb, (size_t)size[0] * size[1] * 3);
+    hash_sha256_add(h, item->prompt, strlen(item->prompt) + 1);
+    hash_sha256_add(h, item->metadata, strlen(item->metadata) + 1);
+}
+
+bool backend_bound_score(struct backend_result *r, double score, double min, double max)
+{
+    if (isfinite(score) && score >= min && score <= max)
+        return true;
+    r->failure = BACKEND_ANSWER;
+    snprintf(r->reason, sizeof r->reason, "score %g is outside %g..%g", score, min, max);
+    return false;
 }
 
 int backend_open(struct backend *out, const struct reward_params *p,

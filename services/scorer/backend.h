@@ -9,6 +9,7 @@
 #define DAGLINE_SCORER_BACKEND_H
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "replay/replay.h"
 #include "rewards/clip_reward.h"
 #include "rollout/trajectory.h"
@@ -101,6 +102,12 @@ struct backend_context {
     struct loop *loop;
     struct replay *replay; /* for the cache; NULL: none */
 };
+
+/* What is asked about the item (size, pixels, prompt, metadata), into a hash under way. */
+void backend_hash_item(struct hash_sha256 *h, const struct backend_item *item);
+
+/* True for a finite score within [min, max]; else the result becomes a BACKEND_ANSWER that says so. */
+bool backend_bound_score(struct backend_result *r, double score, double min, double max);
 
 typedef void backend_done(void *arg, const struct backend_result *result);
 

@@ -75,10 +75,8 @@ static int builtin_submit(void *self, uint64_t batch, const struct backend_item 
         if (score_one(b, s, &items[i], &why) < 0) {
             result.failure = BACKEND_INPUT;
             snprintf(result.reason, sizeof result.reason, "%.180s", why.text);
-        } else if (!isfinite(s->value) || s->value < b->score_min || s->value > b->score_max) {
-            result.failure = BACKEND_ANSWER;
-            snprintf(result.reason, sizeof result.reason, "score %g is outside %g..%g", s->value,
-                     b->score_min, b->score_max);
+        } else {
+            backend_bound_score(&result, s->value, b->score_min, b->score_max);
         }
     }
     b->counters.failures[result.failure]++;

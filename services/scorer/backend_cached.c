@@ -57,14 +57,10 @@ static void scorer_key(uint8_t out[HASH_SHA256_BYTES], const struct reward_param
 static void item_key(struct replay_memo_key *out, const struct cached *c, const struct backend_item *item)
 {
     uint8_t digest[HASH_SHA256_BYTES];
-    const uint32_t size[2] = {item->height, item->width};
     struct hash_sha256 h;
     hash_sha256_begin(&h);
     hash_sha256_add(&h, c->scorer, sizeof c->scorer);
-    hash_sha256_add(&h, size, sizeof size);
-    hash_sha256_add(&h, item->rgb, (size_t)size[0] * size[1] * 3);
-    hash_sha256_add(&h, item->prompt, strlen(item->prompt) + 1);
-    hash_sha256_add(&h, item->metadata, strlen(item->metadata) + 1);
+    backend_hash_item(&h, item);
     hash_sha256_end(&h, digest);
     memcpy(out->bytes, digest, REPLAY_MEMO_KEY_BYTES);
 }

@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,10 +96,7 @@ static int on_event(void *arg, int fd, int events, struct err *e)
     }
     for (size_t i = 0; r.failure == BACKEND_OK && i < b->n; i++) {
         scores[i].value = b->values[i];
-        if (!isfinite(b->values[i]) || b->values[i] < b->score_min || b->values[i] > b->score_max) {
-            r.failure = BACKEND_ANSWER;
-            snprintf(r.reason, sizeof r.reason, "score %g is outside %g..%g", b->values[i], b->score_min, b->score_max);
-        }
+        backend_bound_score(&r, b->values[i], b->score_min, b->score_max);
     }
     b->counters.failures[r.failure]++;
     b->counters.seconds += b->seconds;

@@ -437,13 +437,8 @@ static void content_key(char out[OIP_ID_BYTES_MAX], const struct backend_item *i
     struct hash_sha256 h;
     uint8_t digest[HASH_SHA256_BYTES];
     hash_sha256_begin(&h);
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t size[2] = {items[i].height, items[i].width};
-        hash_sha256_add(&h, size, sizeof size);
-        hash_sha256_add(&h, items[i].rgb, (size_t)size[0] * size[1] * 3);
-        hash_sha256_add(&h, items[i].prompt, strlen(items[i].prompt) + 1);
-        hash_sha256_add(&h, items[i].metadata, strlen(items[i].metadata) + 1);
-    }
+    for (size_t i = 0; i < n; i++)
+        backend_hash_item(&h, &items[i]);
     hash_sha256_end(&h, digest);
     hash_hex(out, digest, 16);
 }
