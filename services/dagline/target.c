@@ -13,7 +13,7 @@
 #define WELL_LIMIT 4.0          /* of |u|: beyond, the density is below exp(-150) of its peak */
 #define WELL_PEAK 9.9           /* no less than the largest log density, at u near 1.75 */
 
-static double normal(struct rng *g)
+double target_normal(struct rng *g)
 {
     const double radius = sqrt(-2.0 * log(1.0 - rng_uniform(g)));
     return radius * cos(TWO_PI * rng_uniform(g));
@@ -61,8 +61,8 @@ static void gmm_gradient(double *grad, const double *x)
 static void gmm_draw(double *x, struct rng *g)
 {
     const size_t i = (size_t)rng_below(g, GRID * GRID);
-    x[0] = mode_at(i / GRID) + sqrt(GMM_VARIANCE) * normal(g);
-    x[1] = mode_at(i % GRID) + sqrt(GMM_VARIANCE) * normal(g);
+    x[0] = mode_at(i / GRID) + sqrt(GMM_VARIANCE) * target_normal(g);
+    x[1] = mode_at(i % GRID) + sqrt(GMM_VARIANCE) * target_normal(g);
 }
 
 /* ---- funnel ---- */
@@ -86,9 +86,9 @@ static void funnel_gradient(double *grad, const double *x)
 
 static void funnel_draw(double *x, struct rng *g)
 {
-    x[0] = sqrt(FUNNEL_VARIANCE) * normal(g);
+    x[0] = sqrt(FUNNEL_VARIANCE) * target_normal(g);
     for (size_t i = 1; i < FUNNEL_D; i++)
-        x[i] = exp(0.5 * x[0]) * normal(g);
+        x[i] = exp(0.5 * x[0]) * target_normal(g);
 }
 
 /* ---- manywell ---- */
@@ -123,7 +123,7 @@ static void manywell_draw(double *x, struct rng *g)
             u = WELL_LIMIT * (2.0 * rng_uniform(g) - 1.0);
         while (log(rng_uniform(g) + 1e-300) > well(u) - WELL_PEAK);
         x[2 * i] = u;
-        x[2 * i + 1] = normal(g);
+        x[2 * i + 1] = target_normal(g);
     }
 }
 

@@ -28,6 +28,9 @@ struct target {
     void (*draw)(double *x, struct rng *g);
 };
 
+/* A draw of N(0, 1). */
+double target_normal(struct rng *g);
+
 /* ERR_INVALID lists the names there are. */
 int target_find(const struct target **out, const char *name, struct err *e) MUST_USE;
 

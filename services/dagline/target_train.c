@@ -266,11 +266,6 @@ static void take_from(struct run *r, struct buffer *q, bool by_rank, uint32_t st
     }
 }
 
-static double normal(struct rng *g)
-{
-    return sqrt(-2.0 * log(1.0 - rng_uniform(g))) * cos(6.28318530717958647693 * rng_uniform(g));
-}
-
 /* One Metropolis-adjusted Langevin step of size h; true where it was accepted. */
 static bool langevin(const struct target *target, double *x, double *log_r, double h, struct rng *g)
 {
@@ -278,7 +273,7 @@ static bool langevin(const struct target *target, double *x, double *log_r, doub
     double grad[TARGET_D_MAX], there[TARGET_D_MAX], back[TARGET_D_MAX], forth = 0.0, home = 0.0;
     target->gradient(grad, x);
     for (size_t i = 0; i < D; i++) {
-        const double z = normal(g);
+        const double z = target_normal(g);
         there[i] = x[i] + 0.5 * h * grad[i] + sqrt(h) * z;
         forth += 0.5 * z * z;
     }

@@ -67,7 +67,6 @@ struct backend_result {
 
 struct backend_counters {
     uint64_t calls, retries, hedges, cache_hits /* items */, failures[BACKEND_FAILURES];
-    double seconds; /* spent in calls that were answered */
 };
 
 /* One endpoint of a service, for those who watch. */

@@ -99,7 +99,6 @@ static int on_event(void *arg, int fd, int events, struct err *e)
         backend_bound_score(&r, b->values[i], b->score_min, b->score_max);
     }
     b->counters.failures[r.failure]++;
-    b->counters.seconds += b->seconds;
     hand_over(b, HAND_FREE);
     b->done(b->arg, &r);
     return 0;

@@ -302,7 +302,6 @@ static void combined_counters(void *self, struct backend_counters *out)
         out->retries += one.retries;
         out->hedges += one.hedges;
         out->cache_hits += one.cache_hits;
-        out->seconds += one.seconds;
         for (int i = 0; i < BACKEND_FAILURES; i++)
             out->failures[i] += one.failures[i];
     }

@@ -275,8 +275,6 @@ static void finish(struct call *c, const struct verdict *v, int64_t seconds_ms)
                                     .seconds = (double)seconds_ms / 1000.0};
     snprintf(result.reason, sizeof result.reason, "%s", v->reason);
     h->counters.failures[v->failure]++;
-    if (v->failure == BACKEND_OK)
-        h->counters.seconds += result.seconds;
     buf_done(&c->body);
     c->state = CALL_FREE;
     h->done(h->arg, &result);
