@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log_settings.h"
 #include "base/mem.h"
+#include "dagline/embedded_model.h"
 #include "dagline/local_run.h"
 #include "dagline/process.h"
 
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define LOCAL_PARAMS(P, S)                                                                         \
     P(S, text, dir, "", "", "1000", "",                                                            \
@@ -29,25 +29,6 @@
       "of those prompts and pictures: apart from training")
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
 CONFIG_TABLE_OPTIONS(local_table, "local", "a run on this machine", local_params, LOCAL_PARAMS);
-
-/* The embedded model: in the working directory (a checkout) or where `make install` puts it. */
-static int own_model(char folder[FILE_PATH_BYTES_MAX], struct err *e)
-{
-    char binaries[FILE_PATH_BYTES_MAX];
-    static const char *const places[] = {"../../../models/shapes",
-                                         "../share/dagline/models/shapes"};
-    if (process_own_folder(binaries, e) < 0)
-        return -1;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        char path[2 * FILE_PATH_BYTES_MAX];
-        snprintf(path, sizeof path, "%s/%s", binaries, places[i]);
-        if (strlen(path) < FILE_PATH_BYTES_MAX && access(path, R_OK) == 0 &&
-            realpath(path, folder) != NULL)
-            return 0;
-    }
-    return err_set(e, ERR_NOT_FOUND,
-                   "the embedded model is neither in a checkout nor installed beside this binary");
-}
 
 static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err *e)
 {
@@ -126,7 +107,7 @@ int cmd_run(int argc, char **argv)
         .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
                  "shapes judge; settings of every service are accepted",
         .foreign = config_sections};
-    if (own_model(model, &e) < 0 || file_join(preset, model, "run.yaml", &e) < 0) {
+    if (embedded_model_find(model, preset, &e) < 0) {
         fprintf(stderr, "dagline run: %s\n", e.text);
         return 1;
     }

@@ -183,20 +183,6 @@ static int link_into_store(struct local *l, const char *name, struct err *e)
     return symlink(target, path) == 0 || errno == EEXIST ? 0 : err_sys(e, errno, "symlink %s", path);
 }
 
-/* The last line of a service's log, for an error that points at the cause. */
-static void last_line(const struct process *p, char *out, size_t bytes)
-{
-    FILE *f = fopen(p->log, "r");
-    out[0] = 0;
-    if (f == NULL)
-        return;
-    char line[1024];
-    while (fgets(line, sizeof line, f) != NULL)
-        if (line[0] != '\n')
-            snprintf(out, bytes, "%.*s", (int)strcspn(line, "\n"), line);
-    fclose(f);
-}
-
 static int wait_store(struct local *l, struct err *e)
 {
     const int64_t until = clock_mono_ms(NULL) + STORE_READY_MS;
@@ -204,7 +190,7 @@ static int wait_store(struct local *l, struct err *e)
     while (store_client_run(l->store, &l->run, e) < 0) {
         if (process_watch(&l->process[STORE], 0) || clock_mono_ms(NULL) > until) {
             char why[1024];
-            last_line(&l->process[STORE], why, sizeof why);
+            process_last_line(&l->process[STORE], why, sizeof why);
             return err_set(e, ERR_UNAVAILABLE, "the store did not start: %s", why);
         }
     }
@@ -433,7 +419,7 @@ static int watch_children(void *arg, struct err *e)
         if (p->exit_status == 2 || refused) {
             p->wanted = false;
             char why[1024];
-            last_line(p, why, sizeof why);
+            process_last_line(p, why, sizeof why);
             return err_set(e, ERR_INVALID, "%s does not start: %s", p->name, why);
         }
         printf("%s ended (status %d), starting it again; see %s\n", p->name, p->exit_status, p->log);

@@ -3,7 +3,7 @@
  * checkpoint and its report; the same directory given again goes on where it was.
  *
  *   run directory: config.yaml, store/ (checkpoints, blobs), replay/ (Redis), cache/, log/SERVICE.log,
- *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md, policy.safetensors */
+ *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md and report.json, policy.safetensors */
 #ifndef DAGLINE_DAGLINE_LOCAL_RUN_H
 #define DAGLINE_DAGLINE_LOCAL_RUN_H
 

@@ -8,6 +8,7 @@
 #include "dagline/cmd_reward.h"
 #include "dagline/cmd_run.h"
 #include "dagline/cmd_status.h"
+#include "dagline/cmd_sweep.h"
 #include "dagline/cmd_tokenize.h"
 #include "dagline/cmd_world.h"
 
@@ -33,6 +34,7 @@ static const struct verb verbs[] = {
     {"reward", cmd_reward, "try a reward service: what it speaks, what it says about pictures"},
     {"run", cmd_run, "a whole run on this machine"},
     {"status", cmd_status, "policy, checkpoint and services of a run, by digest"},
+    {"sweep", cmd_sweep, "runs over settings, with a table and a figure"},
     {"tokenize", cmd_tokenize, "token ids of lines of text"},
     {"world", cmd_world, "pictures, prompts and the judge of the embedded world"},
 };

@@ -120,6 +120,19 @@ void process_wait_gone(struct process *p, int timeout_ms)
     }
 }
 
+void process_last_line(const struct process *p, char *out, size_t bytes)
+{
+    FILE *f = fopen(p->log, "r");
+    out[0] = 0;
+    if (f == NULL)
+        return;
+    char line[1024];
+    while (fgets(line, sizeof line, f) != NULL)
+        if (line[0] != '\n')
+            snprintf(out, bytes, "%.*s", (int)strcspn(line, "\n"), line);
+    fclose(f);
+}
+
 int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)
 {
     const ssize_t n = readlink("/proc/self/exe", folder, FILE_PATH_BYTES_MAX - 1);

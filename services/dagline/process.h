@@ -43,6 +43,9 @@ void process_end(struct process *p);
 /* Waits up to timeout_ms for it to be gone, then kills it. */
 void process_wait_gone(struct process *p, int timeout_ms);
 
+/* The last line of its log, for an error that points at the cause; "" where there is none. */
+void process_last_line(const struct process *p, char *out, size_t bytes);
+
 /* The folder of the running binary, which holds the others too. */
 int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e) MUST_USE;
 

@@ -2,9 +2,12 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
 #include "dagline/evaluate.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,6 +47,43 @@ static void table(struct buf *out, const struct evaluation *before, const struct
                after->diversity.total_bits, diversity_relative(&after->diversity, &before->diversity));
 }
 
+static struct json *numbers(const struct evaluation *v)
+{
+    struct json *out = json_new_object();
+    for (int tag = 0; tag < TAG_COUNT; tag++)
+        json_set_number(out, caption_tag_names[tag], evaluate_rate(&v->tag[tag]));
+    json_set_number(out, "single", evaluate_rate(&v->single));
+    json_set_number(out, "hard", evaluate_rate(&v->hard));
+    json_set_number(out, "soft", v->soft.mean);
+    json_set_number(out, "diversity_bits", v->diversity.total_bits);
+    return out;
+}
+
+static int write_numbers(const struct report_options *o, const struct evaluation *before, const struct evaluation *after,
+                         struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    size_t n;
+    struct json *v = json_new_object();
+    json_set_string(v, "run", o->run->run_id);
+    json_set_int(v, "updates", (int64_t)o->step);
+    json_set_int(v, "updates_wanted", (int64_t)o->run->iterations);
+    json_set_number(v, "trajectories", o->step > 0 ? o->trajectories : 0.0);
+    json_set_number(v, "seconds", o->seconds);
+    json_set_number(v, "reward_first", o->reward_first);
+    json_set_number(v, "reward_last", o->reward_last);
+    if (after != NULL) {
+        struct json *b = numbers(before), *a = numbers(after);
+        json_set(v, "before", &b);
+        json_set(v, "after", &a);
+    }
+    char *text = json_print(v, JSON_INDENTED, &n);
+    const int rc = file_join(path, o->dir, "report.json", e) < 0 ? -1 : file_replace(path, text, n, 0644, e);
+    mem_free(text);
+    json_free(v);
+    return rc;
+}
+
 static int evaluate_both(const struct report_options *o, struct evaluation *before, struct evaluation *after,
                          struct err *e)
 {
@@ -78,7 +118,8 @@ int report_write(const struct report_options *o, struct err *e)
     if (isfinite(o->reward_first))
         buf_format(&out, "; mean reward of training batches %.3f -> %.3f", o->reward_first, o->reward_last);
     buf_add_text(&out, ".\n\n");
-    if (o->evaluate_prompts > 0 && o->policy_bytes > 0) {
+    const bool evaluated = o->evaluate_prompts > 0 && o->policy_bytes > 0;
+    if (evaluated) {
         if (evaluate_both(o, &before, &after, e) < 0)
             goto out;
         buf_format(&out, "Held-out prompts, seed %llu, %llu pictures before and after with the same noise:\n\n",
@@ -93,7 +134,8 @@ int report_write(const struct report_options *o, struct err *e)
                "- go on:             dagline run --config %s/config.yaml --set run.iterations=%llu\n",
                o->dir, o->dir, o->dir, (unsigned long long)(2 * o->run->iterations));
     if (file_join(path, o->dir, "report.md", e) < 0 ||
-        file_replace(path, buf_text(&out), strlen(buf_text(&out)), 0644, e) < 0)
+        file_replace(path, buf_text(&out), strlen(buf_text(&out)), 0644, e) < 0 ||
+        write_numbers(o, evaluated ? &before : NULL, evaluated ? &after : NULL, e) < 0)
         goto out;
     printf("\n%s\n", buf_text(&out));
     rc = 0;

@@ -1,5 +1,7 @@
 /* What a run ends with: the table before/after with 95 % intervals on held-out prompts and seeds, printed and kept as
- * report.md, and the commands for what comes next. */
+ * report.md, and the commands for what comes next; and the same numbers for programs as report.json:
+ *   run, updates, updates_wanted, trajectories, seconds, reward_first, reward_last (means of training batches), and where
+ *   held-out prompts were drawn `before` and `after`: one share in 0..1 for each tag, single, hard, soft, diversity_bits. */
 #ifndef DAGLINE_DAGLINE_REPORT_H
 #define DAGLINE_DAGLINE_REPORT_H
 
