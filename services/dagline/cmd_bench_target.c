@@ -8,6 +8,7 @@
 #include "dagline/target_train.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,16 +16,16 @@
 
 /* The objectives are in the order of `kinds` below. */
 #define TARGET_PARAMS(P, S)                                                                                            \
-    P(S, choice, target, "25gmm", "25gmm|funnel|manywell", "", "", "the density")                                      \
-    P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl", "", "",                                        \
+    P(S, choice, target, "25gmm", "25gmm|funnel|manywell|9of25", "", "", "the density")                                      \
+    P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl|rtb|relative_vargrad|residual_db", "", "",       \
       "what is trained towards (docs/numerics.md)")                                                                    \
     P(S, flag, forward_looking, "no", "", "", "", "psi = t log R + (1 - t) log of the reference")                      \
     P(S, real, lambda, "2", "1e-6", "1e6", "", "dag_subtb: weight lambda^length of a stretch")                         \
     P(S, real, exploration, "0", "0", "10", "", "added to the spread of rollouts, falling to 0")                       \
     P(S, integer, exploration_steps, "5000", "0", "1000000000", "updates", "until it is 0")                            \
-    P(S, choice, replay, "none", "none|uniform|rank|local", "", "",                                                    \
-      "final states replayed in every other update: at random, by rank of log R, or what Langevin "                    \
-      "chains find from those")                                                                                        \
+    P(S, choice, replay, "none", "none|uniform|rank|prior|local", "", "",                                                    \
+      "every other update's chains: made back from earlier final states (at random, by rank of log R, or "            \
+      "what Langevin chains find from those), or the prior's own")                                                                                        \
     P(S, integer, iterations, "25000", "1", "1000000000", "updates", "of a run")                                       \
     P(S, integer, seeds, "1", "1", "1000", "runs", "one JSON line each")                                               \
     P(S, integer, seed, "1", "0", "", "", "of the first run; the others follow")                                       \
@@ -43,7 +44,7 @@ CONFIG_STRUCT(target_params, TARGET_PARAMS);
 CONFIG_TABLE_OPTIONS(target_table, "target", "a diffusion sampler trained to a known answer", target_params,
                      TARGET_PARAMS);
 
-static const char *const target_names[] = {"25gmm", "funnel", "manywell"};
+static const char *const target_names[] = {"25gmm", "funnel", "manywell", "9of25"};
 static const struct {
     const char *name;
     enum objective_kind kind;
@@ -51,8 +52,11 @@ static const struct {
              {"vargrad", OBJECTIVE_VARGRAD},
              {"dag_subtb", OBJECTIVE_DAG_SUBTB},
              {"dag_db", OBJECTIVE_DAG_DB},
-             {"dag_kl", OBJECTIVE_DAG_KL}};
-static const char *const replay_names[] = {"none", "uniform", "rank", "local"};
+             {"dag_kl", OBJECTIVE_DAG_KL},
+             {"rtb", OBJECTIVE_RTB},
+             {"relative_vargrad", OBJECTIVE_RELATIVE_VARGRAD},
+             {"residual_db", OBJECTIVE_RESIDUAL_DB}};
+static const char *const replay_names[] = {"none", "uniform", "rank", "prior", "local"};
 
 /* Everything that decides the result, as JSON: the line's head, and the name of the run in the cache. */
 static struct json *settings_of(const struct target_params *o, uint64_t seed)
@@ -132,6 +136,10 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
             json_set_number(line, "dlogz", r.dlogz);
             json_set_number(line, "dlogz_rw", r.dlogz_rw);
             json_set_number(line, "w2", r.w2);
+            if (isfinite(r.modes_chi2)) {
+                json_set_number(line, "modes_chi2", r.modes_chi2);
+                json_set_number(line, "far", r.far);
+            }
             json_set_number(line, "seconds", r.seconds);
             text = json_print(line, JSON_LINE, &n);
             if (path[0] != 0)

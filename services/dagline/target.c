@@ -4,8 +4,6 @@
 #include <string.h>
 
 #define TWO_PI 6.28318530717958647693
-#define GRID 5
-#define GMM_VARIANCE 0.3
 #define FUNNEL_D 10
 #define FUNNEL_VARIANCE 9.0
 #define WELL_PAIRS 16
@@ -19,50 +17,114 @@ double target_normal(struct rng *g)
     return radius * cos(TWO_PI * rng_uniform(g));
 }
 
-/* ---- 25gmm ---- */
+/* ---- mixtures ---- */
 
-static double mode_at(size_t i)
+/* Of each part: its share of the density at x, of which the parts are N(factor mean, variance I); returns log of their sum. */
+static double shares_of(double *share, const struct target_mixture *m, const double *x, double factor, double variance)
 {
-    return 5.0 * ((double)i - 2.0);
-}
-
-static double gmm_log_density(const double *x)
-{
-    double best = -HUGE_VAL, sum = 0.0, each[GRID * GRID];
-    for (size_t i = 0; i < GRID * GRID; i++) {
-        const double a = x[0] - mode_at(i / GRID), b = x[1] - mode_at(i % GRID);
-        each[i] = -(a * a + b * b) / (2.0 * GMM_VARIANCE);
-        best = fmax(best, each[i]);
+    double best = -HUGE_VAL, sum = 0.0;
+    for (size_t i = 0; i < m->count; i++) {
+        const double a = x[0] - factor * m->mean[i][0], b = x[1] - factor * m->mean[i][1];
+        share[i] = log(m->weight[i]) - (a * a + b * b) / (2.0 * variance);
+        best = fmax(best, share[i]);
     }
-    for (size_t i = 0; i < GRID * GRID; i++)
-        sum += exp(each[i] - best);
-    return best + log(sum / (GRID * GRID)) - log(TWO_PI * GMM_VARIANCE);
+    for (size_t i = 0; i < m->count; i++)
+        sum += share[i] = exp(share[i] - best);
+    for (size_t i = 0; i < m->count; i++)
+        share[i] /= sum;
+    return best + log(sum) - log(TWO_PI * variance);
 }
 
-static void gmm_gradient(double *grad, const double *x)
+double target_mixture_log_density(const struct target_mixture *m, const double *x)
 {
-    double best = -HUGE_VAL, sum = 0.0, each[GRID * GRID];
+    double share[TARGET_MODES_MAX];
+    return shares_of(share, m, x, 1.0, TARGET_MIXTURE_VARIANCE);
+}
+
+static void mixture_gradient(double *grad, const struct target_mixture *m, const double *x)
+{
+    double share[TARGET_MODES_MAX];
+    shares_of(share, m, x, 1.0, TARGET_MIXTURE_VARIANCE);
     grad[0] = grad[1] = 0.0;
-    for (size_t i = 0; i < GRID * GRID; i++) {
-        const double a = x[0] - mode_at(i / GRID), b = x[1] - mode_at(i % GRID);
-        each[i] = -(a * a + b * b) / (2.0 * GMM_VARIANCE);
-        best = fmax(best, each[i]);
-    }
-    for (size_t i = 0; i < GRID * GRID; i++) {
-        const double w = exp(each[i] - best);
-        sum += w;
-        grad[0] -= w * (x[0] - mode_at(i / GRID)) / GMM_VARIANCE;
-        grad[1] -= w * (x[1] - mode_at(i % GRID)) / GMM_VARIANCE;
-    }
-    grad[0] /= sum;
-    grad[1] /= sum;
+    for (size_t i = 0; i < m->count; i++)
+        for (int k = 0; k < 2; k++)
+            grad[k] -= share[i] * (x[k] - m->mean[i][k]) / TARGET_MIXTURE_VARIANCE;
 }
 
-static void gmm_draw(double *x, struct rng *g)
+static void mixture_draw(double *x, const struct target_mixture *m, struct rng *g)
 {
-    const size_t i = (size_t)rng_below(g, GRID * GRID);
-    x[0] = mode_at(i / GRID) + sqrt(GMM_VARIANCE) * target_normal(g);
-    x[1] = mode_at(i % GRID) + sqrt(GMM_VARIANCE) * target_normal(g);
+    double left = rng_uniform(g);
+    size_t i = 0;
+    while (i + 1 < m->count && left >= m->weight[i])
+        left -= m->weight[i++];
+    for (int k = 0; k < 2; k++)
+        x[k] = m->mean[i][k] + sqrt(TARGET_MIXTURE_VARIANCE) * target_normal(g);
+}
+
+void target_mixture_drift(double *u, const struct target_mixture *m, double sigma2, const double *x, double t)
+{
+    /* given its part, x_1 ~ N(mean, v) and x_t ~ N(t mean, t^2 v + sigma2 t (1 - t)) */
+    const double left = 1.0 - t, gain = TARGET_MIXTURE_VARIANCE / (t * TARGET_MIXTURE_VARIANCE + sigma2 * left);
+    double share[TARGET_MODES_MAX], end[2] = {0.0, 0.0};
+    if (t > 0.0)
+        shares_of(share, m, x, t, t * t * TARGET_MIXTURE_VARIANCE + sigma2 * t * left);
+    for (size_t i = 0; i < m->count; i++)
+        for (int k = 0; k < 2; k++)
+            end[k] += (t > 0.0 ? share[i] : m->weight[i]) * (m->mean[i][k] + gain * (x[k] - t * m->mean[i][k]));
+    for (int k = 0; k < 2; k++)
+        u[k] = (end[k] - x[k]) / left;
+}
+
+size_t target_mixture_nearest(const struct target_mixture *m, const double *x)
+{
+    size_t nearest = 0;
+    double best = HUGE_VAL;
+    for (size_t i = 0; i < m->count; i++) {
+        const double a = x[0] - m->mean[i][0], b = x[1] - m->mean[i][1];
+        if (a * a + b * b < best) {
+            best = a * a + b * b;
+            nearest = i;
+        }
+    }
+    return nearest;
+}
+
+#define ROW(x) {x, -10}, {x, -5}, {x, 0}, {x, 5}, {x, 10}
+#define FIVE 0.04, 0.04, 0.04, 0.04, 0.04
+static const struct target_mixture grid = {25, (const double[25][2]){ROW(-10), ROW(-5), ROW(0), ROW(5), ROW(10)},
+                                           (const double[25]){FIVE, FIVE, FIVE, FIVE, FIVE}};
+static const struct target_mixture nine = {
+    9, (const double[9][2]){{-10, -5}, {-5, -10}, {-5, 0}, {10, -5}, {0, 0}, {0, 5}, {5, -5}, {5, 0}, {5, 10}},
+    (const double[9]){4 / 61.0, 10 / 61.0, 4 / 61.0, 5 / 61.0, 10 / 61.0, 5 / 61.0, 4 / 61.0, 15 / 61.0, 4 / 61.0}};
+
+static double grid_log_density(const double *x)
+{
+    return target_mixture_log_density(&grid, x);
+}
+
+static void grid_gradient(double *grad, const double *x)
+{
+    mixture_gradient(grad, &grid, x);
+}
+
+static void grid_draw(double *x, struct rng *g)
+{
+    mixture_draw(x, &grid, g);
+}
+
+static double nine_log_density(const double *x)
+{
+    return target_mixture_log_density(&nine, x);
+}
+
+static void nine_gradient(double *grad, const double *x)
+{
+    mixture_gradient(grad, &nine, x);
+}
+
+static void nine_draw(double *x, struct rng *g)
+{
+    mixture_draw(x, &nine, g);
 }
 
 /* ---- funnel ---- */
@@ -131,15 +193,16 @@ int target_find(const struct target **out, const char *name, struct err *e)
 {
     static const double half_log_two_pi = 0.91893853320467274178;
     static const struct target all[] = {
-        {"25gmm", 2, 0.0, 5.0, gmm_log_density, gmm_gradient, gmm_draw},
-        {"funnel", FUNNEL_D, 0.0, 1.0, funnel_log_density, funnel_gradient, funnel_draw},
+        {"25gmm", 2, 0.0, 5.0, grid_log_density, grid_gradient, grid_draw, &grid, NULL},
+        {"funnel", FUNNEL_D, 0.0, 1.0, funnel_log_density, funnel_gradient, funnel_draw, NULL, NULL},
         {"manywell", 2 * WELL_PAIRS, WELL_PAIRS * (WELL_LOG_Z1 + half_log_two_pi), 1.0, manywell_log_density,
-         manywell_gradient, manywell_draw},
+         manywell_gradient, manywell_draw, NULL, NULL},
+        {"9of25", 2, 0.0, 5.0, nine_log_density, nine_gradient, nine_draw, &nine, &grid},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(name, all[i].name) == 0) {
             *out = &all[i];
             return 0;
         }
-    return err_set(e, ERR_INVALID, "target %s is not known: 25gmm, funnel or manywell", name);
+    return err_set(e, ERR_INVALID, "target %s is not known: 25gmm, funnel, manywell or 9of25", name);
 }

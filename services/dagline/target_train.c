@@ -23,6 +23,7 @@
 #define LOCAL_STEPS 200
 #define LOCAL_BURN_IN 100
 #define LOCAL_ACCEPTANCE 0.574
+#define FAR 5.0 /* standard deviations */
 
 enum { STREAM_ROLLOUT = 201, STREAM_BACKWARD, STREAM_CHOICE, STREAM_EVALUATE, STREAM_LOCAL, STREAM_TRUTH };
 
@@ -57,6 +58,7 @@ struct run {
     /* the chains under way; row (b, k) is b (T + 1) + k of states, b T + k of everything else */
     real *states;                            /* [B, T + 1, D] */
     real *x, *u, *d_u;                       /* [B T, D] */
+    real *prior;                             /* [B T, D]: its drift, 0 where there is none */
     real *times;                             /* [B T, WIDTH] */
     real *embedded;                          /* [T, WIDTH]: sinusoids of each step */
     real *f, *d_f;                           /* [B T] */
@@ -158,10 +160,32 @@ static real *state(const struct run *r, size_t b, size_t k)
     return r->states + (b * (r->T + 1) + k) * r->D;
 }
 
+/* What the objective wants of a final state. */
+static double log_reward(const struct run *r, const real *x)
+{
+    const double v[2] = {(double)x[0], (double)x[1]};
+    const double log_p = log_density_of(r, x);
+    return objective_needs(r->o->objective).base ? log_p - target_mixture_log_density(r->target->prior, v) : log_p;
+}
+
+/* Adds the prior's drift to the network's, in row `row`, at step k. */
+static void add_prior(struct run *r, size_t row, size_t k)
+{
+    double u[2];
+    if (r->target->prior == NULL)
+        return;
+    const double x[2] = {(double)r->x[2 * row], (double)r->x[2 * row + 1]};
+    target_mixture_drift(u, r->target->prior, r->sigma * r->sigma, x, (double)k * r->dt);
+    for (size_t i = 0; i < 2; i++) {
+        r->prior[2 * row + i] = (real)u[i];
+        r->u[2 * row + i] += (real)u[i];
+    }
+}
+
 /* ---- chains ---- */
 
-/* n chains from the origin by the policy, with `more` added to the variance per unit of time. */
-static int roll_out(struct run *r, size_t n, uint64_t stream, uint32_t step, double more, struct err *e)
+/* n chains from the origin by the policy, or by the prior alone, with `more` added to the variance per unit of time. */
+static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uint32_t step, double more, struct err *e)
 {
     const double spread = sqrt((r->sigma * r->sigma + more * more) * r->dt);
     float *noise = mem_new(n * r->D, sizeof *noise);
@@ -176,12 +200,17 @@ static int roll_out(struct run *r, size_t n, uint64_t stream, uint32_t step, dou
         }
         const void *const in[] = {r->x, r->times};
         real *const out[] = {r->u};
-        rc = runner_infer(r->policy_runner, in, out, n, e);
+        if (by_prior)
+            memset(r->u, 0, n * r->D * sizeof *r->u);
+        else
+            rc = runner_infer(r->policy_runner, in, out, n, e);
         rng_normal_fill(&g, (uint64_t)k * n * r->D, noise, n * r->D);
-        for (size_t b = 0; rc == 0 && b < n; b++)
+        for (size_t b = 0; rc == 0 && b < n; b++) {
+            add_prior(r, b, k);
             for (size_t i = 0; i < r->D; i++)
                 state(r, b, k + 1)[i] = (real)((double)r->x[b * r->D + i] + r->dt * (double)r->u[b * r->D + i] +
                                                spread * (double)noise[b * r->D + i]);
+        }
     }
     mem_free(noise);
     return rc;
@@ -328,9 +357,11 @@ static int predict(struct run *r, bool flow, struct err *e)
         }
     const void *const in[] = {r->x, r->times};
     real *const u[] = {r->u}, *const f[] = {r->f};
-    return runner_forward(r->policy_runner, in, u, n, e) < 0 ? -1
-           : flow                                            ? runner_forward(r->flow_runner, in, f, n, e)
-                                                             : 0;
+    if (runner_forward(r->policy_runner, in, u, n, e) < 0 || (flow && runner_forward(r->flow_runner, in, f, n, e) < 0))
+        return -1;
+    for (size_t row = 0; row < n; row++)
+        add_prior(r, row, row % r->T);
+    return 0;
 }
 
 static void describe(struct run *r, bool flow)
@@ -347,6 +378,7 @@ static void describe(struct run *r, bool flow)
             r->transition[row] = (struct objective_transition){
                 .log_pf = log_pf,
                 .log_pf_old = log_pf,
+                .log_ratio_base = log_pf - log_forward(r, x, r->prior + row * r->D, next),
                 .log_pb = log_backward(r, k, x, next),
                 .flow_t = flow ? (double)r->f[row] : r->log_z,
                 .flow_s = !flow || terminal ? 0.0 : (double)r->f[row + 1],
@@ -408,10 +440,10 @@ static int step_network(struct optim *o, double lr, uint64_t step, struct err *e
     return 0;
 }
 
-/* Trajectory balance has one flow, log Z, which stands before the first transition alone. */
+/* Balance of whole chains has one flow, log Z, which stands before the first transition alone. */
 static bool wants_flow(enum objective_kind kind)
 {
-    return objective_needs(kind).flow && kind != OBJECTIVE_TB;
+    return objective_needs(kind).flow && kind != OBJECTIVE_TB && kind != OBJECTIVE_RTB;
 }
 
 static int learn(struct run *r, uint64_t step, double *loss, struct err *e)
@@ -451,7 +483,9 @@ static int learn(struct run *r, uint64_t step, double *loss, struct err *e)
 static int update(struct run *r, uint64_t step, double *loss, struct err *e)
 {
     const struct target_options *o = r->o;
-    const bool replayed = o->replay != TARGET_REPLAY_NONE && step % 2 == 0 && r->buffer.count >= r->B;
+    const bool by_prior = o->replay == TARGET_REPLAY_PRIOR && step % 2 == 0;
+    const bool keeps = o->replay != TARGET_REPLAY_NONE && o->replay != TARGET_REPLAY_PRIOR;
+    const bool replayed = keeps && step % 2 == 0 && r->buffer.count >= r->B;
     const uint32_t at = (uint32_t)step;
     if (replayed) {
         if (o->replay != TARGET_REPLAY_UNIFORM && (r->buffer.ranked == 0 || step % RANK_EVERY == 0)) {
@@ -464,12 +498,12 @@ static int update(struct run *r, uint64_t step, double *loss, struct err *e)
         roll_back(r, at);
     } else {
         const double left = 1.0 - (double)step / (double)(o->exploration_steps + 1);
-        if (roll_out(r, r->B, STREAM_ROLLOUT, at, o->exploration * fmax(left, 0.0), e) < 0)
+        if (roll_out(r, by_prior, r->B, STREAM_ROLLOUT, at, by_prior ? 0.0 : o->exploration * fmax(left, 0.0), e) < 0)
             return -1;
     }
     for (size_t b = 0; b < r->B; b++) {
-        r->log_r[b] = log_density_of(r, state(r, b, r->T));
-        if (o->replay != TARGET_REPLAY_NONE && !replayed) {
+        r->log_r[b] = log_reward(r, state(r, b, r->T));
+        if (keeps && !replayed) {
             double x[TARGET_D_MAX];
             for (size_t i = 0; i < r->D; i++)
                 x[i] = (double)state(r, b, r->T)[i];
@@ -481,24 +515,47 @@ static int update(struct run *r, uint64_t step, double *loss, struct err *e)
 
 /* ---- evaluation ---- */
 
+static void count_modes(struct target_result *out, const struct target_mixture *m, const double *x, size_t n)
+{
+    double count[TARGET_MODES_MAX] = {0};
+    out->modes_chi2 = out->far = (double)NAN;
+    if (m == NULL || n == 0)
+        return;
+    out->modes_chi2 = out->far = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t j = target_mixture_nearest(m, x + 2 * i);
+        const double a = x[2 * i] - m->mean[j][0], b = x[2 * i + 1] - m->mean[j][1];
+        count[j]++;
+        out->far += a * a + b * b > FAR * FAR * TARGET_MIXTURE_VARIANCE ? 1.0 / (double)n : 0.0;
+    }
+    for (size_t j = 0; j < m->count; j++) {
+        const double expected = (double)n * m->weight[j];
+        out->modes_chi2 += (count[j] - expected) * (count[j] - expected) / expected;
+    }
+}
+
 static int evaluate(struct run *r, struct target_result *out, uint32_t step, bool distance, struct err *e)
 {
     const size_t n = r->o->samples;
     double *log_w = mem_new(n, sizeof *log_w), *x = mem_new(n * r->D, sizeof *x), *y = mem_new(n * r->D, sizeof *y);
+    const bool base = objective_needs(r->o->objective).base;
     double sum = 0.0, best = -HUGE_VAL, weights = 0.0;
     int rc = 0;
     for (size_t done = 0; rc == 0 && done < n;) {
         const size_t m = n - done < r->B ? n - done : r->B;
-        rc = roll_out(r, m, STREAM_EVALUATE + 16 * (1 + done / r->B), step, 0.0, e);
+        rc = roll_out(r, false, m, STREAM_EVALUATE + 16 * (1 + done / r->B), step, 0.0, e);
         /* the drifts once more, of all steps at one time */
         const size_t B = r->B;
         r->B = m;
         rc = rc == 0 ? predict(r, false, e) : rc;
         for (size_t b = 0; rc == 0 && b < m; b++) {
-            double w = log_density_of(r, state(r, b, r->T));
-            for (size_t k = 0; k < r->T; k++)
-                w += log_backward(r, k, state(r, b, k), state(r, b, k + 1)) -
-                     log_forward(r, state(r, b, k), r->u + (b * r->T + k) * r->D, state(r, b, k + 1));
+            double w = log_reward(r, state(r, b, r->T));
+            for (size_t k = 0; k < r->T; k++) {
+                const size_t row = (b * r->T + k) * r->D;
+                const real *const at = state(r, b, k), *const next = state(r, b, k + 1);
+                w += (base ? log_forward(r, at, r->prior + row, next) : log_backward(r, k, at, next)) -
+                     log_forward(r, at, r->u + row, next);
+            }
             log_w[done + b] = w;
             for (size_t i = 0; i < r->D; i++)
                 x[(done + b) * r->D + i] = (double)state(r, b, r->T)[i];
@@ -514,6 +571,7 @@ static int evaluate(struct run *r, struct target_result *out, uint32_t step, boo
         weights += exp(log_w[i] - best);
     out->dlogz = r->target->log_z - sum / (double)n;
     out->dlogz_rw = fabs(r->target->log_z - (best + log(weights / (double)n)));
+    count_modes(out, r->target->mixture, x, rc == 0 ? n : 0);
     out->w2 = NAN;
     if (rc == 0 && distance) {
         struct rng g = rng_stream(r->o->seed, STREAM_TRUTH, 0);
@@ -532,8 +590,8 @@ static int evaluate(struct run *r, struct target_result *out, uint32_t step, boo
 static int open_run(struct run *r, struct err *e)
 {
     const size_t rows = r->B * r->T;
-    if (objective_needs(r->o->objective).base)
-        return err_set(e, ERR_INVALID, "this objective keeps a prior, and these targets have none");
+    if ((objective_needs(r->o->objective).base || r->o->replay == TARGET_REPLAY_PRIOR) && r->target->prior == NULL)
+        return err_set(e, ERR_INVALID, "this wants a prior, and target %s has none; 9of25 has", r->target->name);
     if (pool_new(&r->pool, r->o->threads > 0 ? (size_t)r->o->threads : 1, e) < 0)
         return -1;
     r->policy_shape = (struct network_shape){r->D, r->D};
@@ -542,8 +600,8 @@ static int open_run(struct run *r, struct err *e)
         open_network(r, &r->flow, &r->flow_optim, &r->flow_runner, &r->flow_shape, r->o->seed + 1, e) < 0)
         return -1;
     r->states = mem_new(r->B * (r->T + 1) * r->D, sizeof *r->states);
-    real **const wide[] = {&r->x, &r->u, &r->d_u};
-    for (size_t i = 0; i < 3; i++)
+    real **const wide[] = {&r->x, &r->u, &r->d_u, &r->prior};
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         *wide[i] = mem_new(rows * r->D, sizeof(real));
     r->f = mem_new(rows, sizeof *r->f);
     r->d_f = mem_new(rows, sizeof *r->d_f);
@@ -555,7 +613,7 @@ static int open_run(struct run *r, struct err *e)
     r->transition = mem_new(rows, sizeof *r->transition);
     r->cotangent = mem_new(rows, sizeof *r->cotangent);
     r->chain = mem_new(r->B, sizeof *r->chain);
-    if (r->o->replay != TARGET_REPLAY_NONE)
+    if (r->o->replay != TARGET_REPLAY_NONE && r->o->replay != TARGET_REPLAY_PRIOR)
         buffer_open(&r->buffer, r->D, BUFFER_MAX);
     if (r->o->replay == TARGET_REPLAY_LOCAL)
         buffer_open(&r->local, r->D, BUFFER_MAX);
@@ -574,7 +632,7 @@ static void close_run(struct run *r)
     pool_free(r->pool);
     buffer_close(&r->buffer);
     buffer_close(&r->local);
-    void *const owned[] = {r->states, r->embedded, r->x,     r->u,          r->d_u,       r->f,
+    void *const owned[] = {r->states, r->embedded, r->x,     r->u,          r->d_u,       r->prior, r->f,
                            r->d_f,    r->times,    r->log_r, r->transition, r->cotangent, r->chain};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);

@@ -5,6 +5,8 @@
  *   q(x_k | x_{k+1}) = N(t_k / t_{k+1} x_{k+1}, sigma2 dt t_k / t_{k+1})
  *
  * u is a network of width 64 with a zero last layer; so is log F~ where the objective wants one; log Z is one number.
+ * Where the target has a prior, u is the prior's drift and the network's beside it, and the objectives that keep the prior
+ * have R = target / prior as their reward.
  * Forward-looking: psi(x, t) = t log R(x) + (1 - t) log N(x; 0, sigma2 t).
  * Replay keeps final states alone; chains are made from them by q, in every other update. */
 #ifndef DAGLINE_DAGLINE_TARGET_TRAIN_H
@@ -20,12 +22,13 @@ enum target_replay {
     TARGET_REPLAY_NONE,
     TARGET_REPLAY_UNIFORM,
     TARGET_REPLAY_RANK,  /* p ~ 1 / (0.01 N + rank by log R) */
+    TARGET_REPLAY_PRIOR, /* none: every other update's chains are the prior's own, which the target must have */
     TARGET_REPLAY_LOCAL, /* RANK over what Metropolis-adjusted Langevin chains find from it, every 100 updates */
 };
 
 struct target_options {
     const struct target *target;
-    enum objective_kind objective; /* one that needs no base model */
+    enum objective_kind objective; /* one that keeps the prior wants a target that has one */
     bool forward_looking;
     double lambda;                 /* OBJECTIVE_DAG_SUBTB */
     double exploration;            /* added to the standard deviation of rollouts, over sqrt(dt); falls to 0 ... */
@@ -41,6 +44,8 @@ struct target_result {
     double dlogz;    /* log Z - lower bound */
     double dlogz_rw; /* |log Z - importance-weighted estimate| */
     double w2;       /* 2-Wasserstein distance to as many exact samples */
+    double modes_chi2; /* of a mixture: sum (n_i - N p_i)^2 / (N p_i) over its parts, samples counted by the nearest mean */
+    double far;        /* of a mixture: share of the samples more than 5 standard deviations from every mean */
     double seconds;
 };
 

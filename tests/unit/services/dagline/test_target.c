@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const names[] = {"25gmm", "funnel", "manywell"};
+static const char *const names[] = {"25gmm", "funnel", "manywell", "9of25"};
 
 static const struct target *find(const char *name)
 {
@@ -20,7 +20,7 @@ static const struct target *find(const char *name)
 START_TEST(gradients_are_those_of_the_densities)
 {
     struct rng g = rng_stream(1, 2, 3);
-    for (size_t n = 0; n < 3; n++) {
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
         const struct target *t = find(names[n]);
         for (int round = 0; round < 20; round++) {
             double x[TARGET_D_MAX], grad[TARGET_D_MAX];
@@ -113,6 +113,88 @@ START_TEST(transport_is_the_best_of_all_permutations)
 }
 END_TEST
 
+/* ---- T8: 25 Gaussians tilted to nine ---- */
+
+enum { TILTED_CHAINS = 2000, TILTED_STEPS = 100 };
+
+struct tilted {
+    double delta_rms;   /* of relative trajectory balance with log Z = 0 */
+    double log_z_bound; /* mean of log R - sum (log p_F - log p_base) */
+    double chi2;        /* of the mode weights, 8 degrees of freedom */
+};
+
+/* Chains of the reference process that ends in `policy`, whose balance with the prior of 9of25 is taken by the trainer's own
+ * objective: where the policy is the posterior's process, nothing is left but what steps of finite length cost. */
+static struct tilted tilt(const struct target_mixture *policy)
+{
+    const struct target *t = find("9of25");
+    const double dt = 1.0 / TILTED_STEPS, variance = t->sigma2 * dt;
+    static struct objective_transition transition[TILTED_CHAINS * TILTED_STEPS];
+    static struct objective_cotangent cotangent[TILTED_CHAINS * TILTED_STEPS];
+    static struct objective_chain chain[TILTED_CHAINS];
+    struct tilted out = {0};
+    double count[TARGET_MODES_MAX] = {0};
+    struct rng g = rng_stream(8, 8, 8);
+    for (size_t b = 0; b < TILTED_CHAINS; b++) {
+        double x[2] = {0.0, 0.0};
+        for (size_t k = 0; k < TILTED_STEPS; k++) {
+            struct objective_transition *const row = &transition[b * TILTED_STEPS + k];
+            double u[2], u0[2];
+            target_mixture_drift(u, policy, t->sigma2, x, (double)k * dt);
+            target_mixture_drift(u0, t->prior, t->sigma2, x, (double)k * dt);
+            *row = (struct objective_transition){.step = (uint32_t)k, .terminal = k + 1 == TILTED_STEPS};
+            for (int i = 0; i < 2; i++) {
+                const double z = sqrt(variance) * target_normal(&g), base = z + dt * (u[i] - u0[i]);
+                row->log_ratio_base += (base * base - z * z) / (2.0 * variance);
+                x[i] += dt * u[i] + z;
+            }
+            out.log_z_bound -= row->log_ratio_base / TILTED_CHAINS;
+        }
+        chain[b] = (struct objective_chain){.first = b * TILTED_STEPS,
+                                            .count = TILTED_STEPS,
+                                            .reward = t->log_density(x) - target_mixture_log_density(t->prior, x)};
+        out.log_z_bound += chain[b].reward / TILTED_CHAINS;
+        count[target_mixture_nearest(t->mixture, x)]++;
+    }
+    objective_run(cotangent,
+                  &(struct objective_batch){.transition = transition,
+                                            .chain = chain,
+                                            .m = TILTED_CHAINS,
+                                            .transitions = TILTED_CHAINS * TILTED_STEPS,
+                                            .chains = TILTED_CHAINS},
+                  &(struct objective_settings){.kind = OBJECTIVE_RTB, .scale = 1.0, .beta = 1.0});
+    for (size_t b = 0; b < TILTED_CHAINS; b++)
+        out.delta_rms += cotangent[chain[b].first].delta * cotangent[chain[b].first].delta / TILTED_CHAINS;
+    out.delta_rms = sqrt(out.delta_rms);
+    for (size_t i = 0; i < t->mixture->count; i++) {
+        const double expected = TILTED_CHAINS * t->mixture->weight[i];
+        out.chi2 += (count[i] - expected) * (count[i] - expected) / expected;
+    }
+    return out;
+}
+
+#define CHI2_8_PERMILLE 26.12 /* exceeded by chance once in a thousand */
+
+START_TEST(t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights)
+{
+    const struct target *t = find("9of25");
+    const struct tilted exact = tilt(t->mixture);
+    ck_assert_double_lt(exact.chi2, CHI2_8_PERMILLE);
+    ck_assert_double_lt(fabs(exact.log_z_bound), 0.05);
+    ck_assert_double_lt(exact.delta_rms, 0.5);
+
+    /* must fail: the right modes with equal weights; the prior itself */
+    struct target_mixture equal = *t->mixture;
+    static const double ninth[9] = {1 / 9.0, 1 / 9.0, 1 / 9.0, 1 / 9.0, 1 / 9.0, 1 / 9.0, 1 / 9.0, 1 / 9.0, 1 / 9.0};
+    equal.weight = ninth;
+    const struct tilted wrong = tilt(&equal), untrained = tilt(t->prior);
+    ck_assert_double_gt(wrong.chi2, 2.0 * CHI2_8_PERMILLE);
+    ck_assert_double_lt(wrong.log_z_bound, -0.1);
+    ck_assert_double_gt(wrong.delta_rms, 1.5 * exact.delta_rms);
+    ck_assert_double_lt(untrained.log_z_bound, -10.0);
+}
+END_TEST
+
 static struct target_result train(struct target_options o)
 {
     struct target_result r;
@@ -189,4 +271,4 @@ END_TEST
 
 SUITE("dagline/target", 120, gradients_are_those_of_the_densities, the_known_answers_are_right,
       transport_is_the_best_of_all_permutations, an_untrained_chain_has_the_weights_of_the_reference_process,
-      every_objective_and_replay_learns)
+      t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights, every_objective_and_replay_learns)
