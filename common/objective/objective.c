@@ -115,9 +115,9 @@ static double action_weight(const struct objective_transition *x, double advanta
 {
     const double log_w = x->log_pf - x->log_pf_old;
     *clipped = false;
-    if (ratio == RATIO_NONE)
+    if (ratio == RATIO_NONE || (ratio == RATIO_RESAMPLED && x->fresh.drawn))
         return 1.0;
-    if (ratio == RATIO_TRUNCATED) {
+    if (ratio != RATIO_CLIPPED) {
         *clipped = log_w > log(o->weight_max);
         return *clipped ? o->weight_max : exp(log_w);
     }
@@ -140,6 +140,14 @@ static double leave_one_out(double v, const struct at_step *all, const struct ob
     return clamp(o->standardise ? (v - mean) / (sqrt(fmax(var, 0.0)) + TINY) : v - mean, o->advantage_max);
 }
 
+/* The residual of the action that the policy is judged by. */
+static double action_residual(const struct objective_transition *x, const struct objective_settings *o)
+{
+    if (o->ratio != RATIO_RESAMPLED || !x->fresh.drawn)
+        return residual(x, o);
+    return log_f_t(x, o) + o->scale * (x->fresh.log_pf - x->fresh.log_pb) - x->fresh.flow_s;
+}
+
 static void dag_kl(struct objective_cotangent *out, const struct objective_batch *b, const struct objective_settings *o)
 {
     struct at_step at[OBJECTIVE_STEPS_MAX] = {0};
@@ -148,13 +156,14 @@ static void dag_kl(struct objective_cotangent *out, const struct objective_batch
         for (size_t i = b->chain[j].first; i < end_of(&b->chain[j]); i++) {
             assert(b->transition[i].step < OBJECTIVE_STEPS_MAX);
             struct at_step *k = &at[b->transition[i].step];
-            k->sum -= out[i].delta;
-            k->squares += out[i].delta * out[i].delta;
+            const double delta = action_residual(&b->transition[i], o);
+            k->sum -= delta;
+            k->squares += delta * delta;
             k->count++;
         }
     for (size_t j = 0; j < b->m; j++)
         for (size_t i = b->chain[j].first; i < end_of(&b->chain[j]); i++) {
-            const double A = leave_one_out(-out[i].delta, &at[b->transition[i].step], o);
+            const double A = leave_one_out(-action_residual(&b->transition[i], o), &at[b->transition[i].step], o);
             out[i].weight = action_weight(&b->transition[i], A, o->ratio, o, &out[i].clipped);
             const bool silent = out[i].clipped && o->ratio == RATIO_CLIPPED;
             out[i].d_log_pf = silent ? 0.0 : -o->policy_weight / (double)b->transitions * A * out[i].weight * o->scale;

@@ -49,6 +49,8 @@ enum objective_ratio {
     RATIO_NONE,      /* as if they were its own */
     RATIO_CLIPPED,   /* rho = exp(S log(p/b)), no gradient beyond 1 -+ clip (PPO) */
     RATIO_TRUNCATED, /* w = min(exp(log(p/b)), weight_max), in nats: the exact one-step correction, truncated */
+    RATIO_RESAMPLED, /* another action, drawn by the current policy at the same state, in their place; truncated where
+                      * there is none (the last step: only the stored action has a reward) */
 };
 
 struct objective_settings {
@@ -77,6 +79,10 @@ struct objective_transition {
     double psi_s;          /* the same at s; where s is terminal, the final image's reward itself */
     uint32_t step;         /* k of the chain, below OBJECTIVE_STEPS_MAX */
     bool terminal;         /* log F(x_s) := beta * psi_s, a constant */
+    struct {
+        bool drawn;
+        double log_pf, log_pb, flow_s; /* as above, of x_t -> another x_s ~ p_F; psi is 0 there */
+    } fresh;               /* RATIO_RESAMPLED */
 };
 #define OBJECTIVE_STEPS_MAX 1000
 
@@ -94,7 +100,7 @@ struct objective_cotangent {
     double loss;      /* this transition's share of the loss */
     double weight;    /* the ratio or importance weight that was used; 1 without one */
     bool clipped;     /* its gradient was cut off by the clip */
-    double d_log_pf;  /* dL / d log p_F (sum, nats) */
+    double d_log_pf;  /* dL / d log p_F (sum, nats); of the fresh action where one was drawn */
     double d_flow_t;  /* dL / d flow_t */
     double d_flow_s;  /* dL / d flow_s; 0 where s is terminal */
 };

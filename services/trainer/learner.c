@@ -46,6 +46,11 @@ struct learner {
     const struct trajectory_transition **transition;
     uint32_t *from, *to;       /* indices into states */
     real *noise;               /* [D] */
+    /* RATIO_RESAMPLED, else NULL: the actions that the current policy draws in place of the stored ones */
+    size_t n_fresh;
+    uint32_t *fresh_row;                /* of each transition, or NO_ROW */
+    real *fresh, *fresh_contexts, *fresh_flow; /* [.,D], [.,L,d], [.,1] */
+    double *fresh_times;
 
     /* the whole update */
     struct objective_needs needs;
@@ -56,6 +61,8 @@ struct learner {
     size_t transitions_room, chains_room;
 };
 
+#define NO_ROW UINT32_MAX
+#define FRESH_SEED 0x66726573u
 #define REWARD_ROWS_MAX (1 << 24)
 #define CLIP_NATS 1.64 /* 1e-4 in the mean over the 16384 elements of a latent of Stable Diffusion */
 
@@ -90,6 +97,11 @@ static int open_flow(struct learner *l, struct err *e)
                                                         .build = logflow_build,
                                                         .arg = &l->flow_shape});
     return optim_open(&l->flow, l->flow_params, pipeline_pool(l->pipeline), false, e);
+}
+
+static bool resamples(const struct learner *l)
+{
+    return l->o.objective.kind == OBJECTIVE_DAG_KL && l->o.objective.ratio == RATIO_RESAMPLED;
 }
 
 static bool wants_base(const struct learner *l)
@@ -135,7 +147,15 @@ int learner_open(struct learner **out, const struct learner_options *o, struct e
     l->contexts = mem_slab(n * context * sizeof(real), "a micro-batch", e);
     if (wants_base(l))
         l->base = mem_slab(n * D * sizeof(real), "a micro-batch", e);
-    if (l->x == NULL || l->out == NULL || l->d_out == NULL || l->contexts == NULL || (wants_base(l) && l->base == NULL))
+    if (resamples(l)) {
+        l->fresh = mem_slab(n * D * sizeof(real), "a micro-batch", e);
+        l->fresh_contexts = mem_slab(n * context * sizeof(real), "a micro-batch", e);
+        l->fresh_flow = mem_new(n, sizeof *l->fresh_flow);
+        l->fresh_times = mem_new(n, sizeof *l->fresh_times);
+        l->fresh_row = mem_new(n, sizeof *l->fresh_row);
+    }
+    if (l->x == NULL || l->out == NULL || l->d_out == NULL || l->contexts == NULL || (wants_base(l) && l->base == NULL) ||
+        (resamples(l) && (l->fresh == NULL || l->fresh_contexts == NULL)))
         goto fail;
     l->times = mem_new(n, sizeof *l->times);
     l->conditions = mem_new(n, sizeof *l->conditions);
@@ -181,6 +201,11 @@ void learner_close(struct learner *l)
     mem_free(l->from);
     mem_free(l->to);
     mem_free(l->noise);
+    mem_free(l->fresh);
+    mem_free(l->fresh_contexts);
+    mem_free(l->fresh_flow);
+    mem_free(l->fresh_times);
+    mem_free(l->fresh_row);
     mem_free(l);
 }
 
@@ -203,7 +228,7 @@ uint64_t learner_bytes(const struct learner *l)
 {
     const uint64_t D = l->shape->latent_elements, context = l->shape->tokens * l->shape->condition_width;
     return pipeline_bytes(l->pipeline) + runner_bytes(l->flow_runner) +
-           (3 * l->policy.count + 4 * l->flow.count + l->states_max * ((wants_base(l) ? 4 : 3) * D + context)) * sizeof(real);
+           (3 * l->policy.count + 4 * l->flow.count + l->states_max * ((wants_base(l) ? 4 : 3) * D + context + (resamples(l) ? D + context : 0))) * sizeof(real);
 }
 
 /* ---- one micro-batch: whole trajectories [first, last) of the batch ---- */
@@ -278,6 +303,12 @@ static double log_standard_normal(const float *x, size_t n)
     return -0.5 * (square + (double)n * log(2.0 * 3.14159265358979323846));
 }
 
+/* The action that the current policy drew for transition i of the micro-batch, or NULL. */
+static const real *fresh_action(const struct learner *l, size_t i)
+{
+    return resamples(l) && l->fresh_row[i] != NO_ROW ? l->fresh + l->fresh_row[i] * l->shape->latent_elements : NULL;
+}
+
 /* What an objective sees of transition i of the micro-batch, from l->out and l->flow_out. */
 static struct objective_transition describe_transition(const struct learner *l, size_t i)
 {
@@ -298,6 +329,13 @@ static struct objective_transition describe_transition(const struct learner *l, 
     };
     if (kernel->q_var > 0.0)
         y.log_pb = step_log_q(kernel, x_t, x_s, D);
+    const real *const fresh = fresh_action(l, i);
+    if (fresh != NULL) {
+        y.fresh.drawn = true;
+        y.fresh.log_pf = step_log_pf(kernel, x_t, out, fresh, D);
+        y.fresh.log_pb = step_log_q(kernel, x_t, fresh, D);
+        y.fresh.flow_s = l->o.flow_scale * (double)l->fresh_flow[l->fresh_row[i]];
+    }
     if (l->needs.base)
         y.log_ratio_base = step_log_ratio(kernel, x_t, out, l->base + (size_t)l->from[i] * D, x_s, D);
     if (l->needs.flow) {
@@ -341,7 +379,9 @@ static double add_cotangent(struct learner *l, size_t i, const struct objective_
     const struct trajectory_transition *x = l->transition[i];
     const struct trajectory *t = l->states[l->from[i]];
     const float *x_s = t->latents + (size_t)x->to * D;
-    step_log_pf_backward(l->d_out + at, &l->o.kernels[x->step], l->x + at, l->out + at, x_s, D, c->d_log_pf);
+    const real *const fresh = fresh_action(l, i);
+    step_log_pf_backward(l->d_out + at, &l->o.kernels[x->step], l->x + at, l->out + at, fresh != NULL ? fresh : x_s, D,
+                         c->d_log_pf);
     l->d_flow[l->from[i]] += (real)(l->o.flow_scale * c->d_flow_t);
     if (!terminal)
         l->d_flow[l->to[i]] += (real)(l->o.flow_scale * c->d_flow_s);
@@ -353,6 +393,30 @@ static double add_cotangent(struct learner *l, size_t i, const struct objective_
     if (l->o.anchor > 0.0)
         value += pull(l->d_out + at, l->out + at, l->base + at, D, l->o.anchor, count);
     return value;
+}
+
+/* Draws an action of the policy for every transition but those to a terminal state, from noise that is a function of (run,
+ * trajectory, update, step), and its flow. */
+static int resample(struct learner *l, struct err *e)
+{
+    const size_t D = l->shape->latent_elements, context = l->shape->tokens * l->shape->condition_width;
+    l->n_fresh = 0;
+    for (size_t i = 0; i < l->n_transitions; i++) {
+        const struct trajectory_transition *x = l->transition[i];
+        const struct trajectory *t = l->states[l->from[i]];
+        const size_t row = l->n_fresh, at = (size_t)l->from[i] * D;
+        l->fresh_row[i] = NO_ROW;
+        if (t->states[x->to].terminal)
+            continue;
+        chain_noise(l->noise, l->o.seed ^ FRESH_SEED, t->id, (uint32_t)l->step * l->o.steps + x->step, D);
+        step_sample(l->fresh + row * D, &l->o.kernels[x->step], l->x + at, l->out + at, l->noise, D);
+        memcpy(l->fresh_contexts + row * context, l->contexts + l->from[i] * context, context * sizeof *l->contexts);
+        l->fresh_times[row] = (double)t->states[x->to].timestep;
+        l->fresh_row[i] = (uint32_t)l->n_fresh++;
+    }
+    const void *const inputs[] = {l->fresh, l->fresh_times, l->fresh_contexts};
+    real *const outputs[] = {l->fresh_flow};
+    return l->n_fresh > 0 ? runner_infer(l->flow_runner, inputs, outputs, l->n_fresh, e) : 0;
 }
 
 /* Policy and flow at the gathered states; `train`: kept for a backward pass. */
@@ -372,6 +436,9 @@ static int forward(struct learner *l, bool train, struct err *e)
         return -1;
     if (train ? pipeline_train_forward(l->pipeline, l->out, l->x, l->times, l->conditions, l->n_policy, l->o.guidance, e) < 0
               : pipeline_predict(l->pipeline, l->out, NULL, l->x, l->times, l->conditions, l->n_policy, l->o.guidance, e) < 0)
+        return -1;
+    /* as with the base model: no pass of the flow network between its forward and its backward pass */
+    if (resamples(l) && resample(l, e) < 0)
         return -1;
     if (!l->needs.flow)
         return 0;

@@ -59,5 +59,9 @@ int trainer_params_apply(struct trainer_options *o, const struct trainer_params 
         .micro_batch = (uint32_t)p->micro_batch,
         .kl_states = (uint32_t)p->kl_states,
     };
+    if (o->learner.objective.kind == OBJECTIVE_DAG_KL && o->learner.objective.ratio == RATIO_RESAMPLED &&
+        o->learner.psi != PSI_NONE)
+        return err_set(e, ERR_INVALID,
+                       "trainer.ratio: resampled needs trainer.psi: none, since nobody scores the states that it draws");
     return flow_levels(&o->learner, p->flow_channels, e);
 }

@@ -426,6 +426,43 @@ START_TEST(t3_another_policys_actions_need_their_weight)
 }
 END_TEST
 
+/* Stored actions of another policy, and beside each one that the current policy drew: no weight is needed. */
+START_TEST(t3_an_action_drawn_anew_needs_no_weight)
+{
+    const struct objective_settings kl = {.kind = OBJECTIVE_DAG_KL, .scale = 1.0, .beta = 1.0, .policy_weight = 1.0,
+                                          .ratio = RATIO_RESAMPLED, .weight_max = 2.0};
+    struct objective_transition *x = mem_new(T3_N, sizeof *x);
+    struct objective_cotangent *c = mem_new(T3_N, sizeof *c);
+    struct objective_chain *chain = mem_new(T3_N, sizeof *chain);
+    double *fresh = mem_new(T3_N, sizeof *fresh), sum = 0.0, flow = 0.0;
+    const struct rng g = rng_stream(3, 5, 0);
+    for (size_t i = 0; i < T3_N; i++) {
+        const double stored = 0.1 + 0.6 * (double)rng_normal_at(&g, 2 * i);
+        fresh[i] = T3_MU + T3_SD * (double)rng_normal_at(&g, 2 * i + 1);
+        x[i] = (struct objective_transition){.log_pf = log_normal_at(stored, T3_MU, T3_SD),
+                                             .log_pf_old = log_normal_at(stored, 0.1, 0.6),
+                                             .flow_s = log_normal_at(stored, 0.9, 0.8),
+                                             .fresh = {.drawn = true,
+                                                       .log_pf = log_normal_at(fresh[i], T3_MU, T3_SD),
+                                                       .flow_s = log_normal_at(fresh[i], 0.9, 0.8)}};
+        chain[i] = (struct objective_chain){.first = i, .count = 1};
+    }
+    objective_run(c, &(struct objective_batch){x, chain, T3_N, T3_N, T3_N}, &kl);
+    for (size_t i = 0; i < T3_N; i++) {
+        sum += c[i].d_log_pf * (fresh[i] - T3_MU) / (T3_SD * T3_SD);
+        flow += c[i].d_flow_t;
+        ck_assert_double_eq(c[i].weight, 1.0);
+    }
+    ck_assert_double_eq_tol(sum, T3_EXACT, T3_TOLERANCE);
+    /* the flow still learns from what happened: 2 E_b[delta] of the stored actions */
+    ck_assert_double_eq_tol(flow, 2.0 * (-(0.36 + 0.04) / 0.5 - log(0.5) + (0.36 + 0.64) / 1.28 + log(0.8)), T3_TOLERANCE);
+    mem_free(fresh);
+    mem_free(chain);
+    mem_free(c);
+    mem_free(x);
+}
+END_TEST
+
 /* With 1 / (K - 1): 2 grad KL; the form with 1 / K has 2 (K - 1) / K of it, -1.40625. */
 START_TEST(t4_the_variance_over_four_chains_has_twice_the_gradient)
 {
@@ -669,7 +706,7 @@ SUITE("trainer/objective", 30, t1_balance_holds_exactly_at_the_optimum_for_any_p
       t7_a_constant_on_every_reward_moves_only_the_flow, cotangents_are_the_derivatives_of_the_loss,
       every_objectives_cotangents_are_the_derivatives_of_its_loss, micro_batches_add_up_to_the_whole,
       t3_the_policy_gradient_is_that_of_the_divergence, t3_another_policys_actions_need_their_weight,
-      t4_the_variance_over_four_chains_has_twice_the_gradient,
+      t3_an_action_drawn_anew_needs_no_weight, t4_the_variance_over_four_chains_has_twice_the_gradient,
       t5_residual_balance_holds_exactly_at_the_optimum_for_any_pair,
       t5_relative_balance_of_chains_leaves_what_the_noise_shows_of_the_picture,
       t5_a_training_loop_finds_the_bias_on_policy_and_from_replay,

@@ -92,7 +92,7 @@ START_TEST(a_plan_that_makes_no_sense_is_refused_with_its_reason)
     }
     char wide[4 * SWEEP_VALUES_MAX + 16] = "trainer.lr=1";
     for (int i = 1; i < SWEEP_VALUES_MAX; i++)
-        strcat(wide, ",1");
+        memcpy(wide + 12 + 2 * (i - 1), ",1", 3);
     char copies[3][sizeof wide];
     const char *axes[3];
     for (int i = 0; i < 3; i++) {
@@ -109,13 +109,14 @@ START_TEST(a_plan_that_makes_no_sense_is_refused_with_its_reason)
 }
 END_TEST
 
+#define METRICS_BYTES ((size_t)1 << 17)
 #define QUALITY(soft, bits) "{\"single\":0.5,\"hard\":0.25,\"soft\":" soft ",\"diversity_bits\":" bits "}"
 
 /* A run of `updates` whose reward rises from 0.5 by 0.01 an update, and whose trainer was killed after 30: lines 26..30
  * are there twice, and half a line between. */
 static void leave_behind(const char *dir, int updates, const char *soft)
 {
-    char report[1024], *metrics = mem_new(1 << 17, 1);
+    char report[1024], *metrics = mem_new(METRICS_BYTES, 1);
     size_t n = 0;
     snprintf(report, sizeof report,
              "{\"run\":\"x\",\"updates\":%d,\"updates_wanted\":40,\"trajectories\":%d,\"seconds\":9.5,"
@@ -124,12 +125,12 @@ static void leave_behind(const char *dir, int updates, const char *soft)
     put_file(dir, "report.json", report);
     for (int life = 0; life < 2; life++) {
         for (int i = life == 0 ? 1 : 26; i <= (life == 0 ? 30 : updates); i++)
-            n += (size_t)sprintf(metrics + n,
-                                 "{\"step\":%d,\"reward_mean\":%.3f,\"trajectories\":%d,\"path_kl\":%s,\"spread\":%.2f,"
-                                 "\"wait_seconds\":0.5,\"train_seconds\":1.0,\"publish_seconds\":0.25,\"staleness\":2}\n",
-                                 i, life == 0 && i > 25 ? 9.0 : 0.5 + 0.01 * i, 64 * i, i % 2 ? "null" : "3.5", 2.0 - 0.01 * i);
+            n += (size_t)snprintf(metrics + n, METRICS_BYTES - n,
+                                  "{\"step\":%d,\"reward_mean\":%.3f,\"trajectories\":%d,\"path_kl\":%s,\"spread\":%.2f,"
+                                  "\"wait_seconds\":0.5,\"train_seconds\":1.0,\"publish_seconds\":0.25,\"staleness\":2}\n",
+                                  i, life == 0 && i > 25 ? 9.0 : 0.5 + 0.01 * i, 64 * i, i % 2 ? "null" : "3.5", 2.0 - 0.01 * i);
         if (life == 0)
-            n += (size_t)sprintf(metrics + n, "{\"step\":31,\"rewa\n");
+            n += (size_t)snprintf(metrics + n, METRICS_BYTES - n, "{\"step\":31,\"rewa\n");
     }
     put_file(dir, "metrics.jsonl", metrics);
     mem_free(metrics);

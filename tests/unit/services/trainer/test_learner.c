@@ -273,12 +273,15 @@ START_TEST(every_objective_has_the_same_gradient_however_its_batch_is_cut)
 {
     struct fixture f;
     open_fixture(&f, 1.0, 1.0);
-    for (int kind = 0; kind < OBJECTIVE_KINDS; kind++) {
+    for (int i = 0; i <= OBJECTIVE_KINDS; i++) { /* and DAG-KL with actions of its own */
+        const bool resampled = i == OBJECTIVE_KINDS;
+        const int kind = resampled ? OBJECTIVE_DAG_KL : i;
         struct learner_stats got[2];
         for (int cut = 0; cut < 2; cut++) {
             f.options.objective = (struct objective_settings){.kind = (enum objective_kind)kind, .beta = 5.0, .lambda = 0.9,
-                                                              .policy_weight = 1.0, .ratio = RATIO_CLIPPED, .weight_max = 2.0,
-                                                              .advantage_max = 5.0};
+                                                              .policy_weight = 1.0, .weight_max = 2.0, .advantage_max = 5.0,
+                                                              .ratio = resampled ? RATIO_RESAMPLED : RATIO_CLIPPED};
+            f.options.psi = resampled ? PSI_NONE : PSI_BEHAVIOUR;
             f.options.anchor = kind % 2 == 0 ? 0.5 : 0.0;
             f.options.micro_batch = cut == 0 ? 0 : 1; /* a trajectory at a time */
             struct learner *l = open_learner(&f);
