@@ -44,6 +44,7 @@ START_TEST(every_value_meets_every_other_and_seeds_make_no_groups)
     ck_assert_uint_eq(p.groups, 12);
     ck_assert_uint_eq(p.runs, 24);
     ck_assert_str_eq(p.label[0], "kl trainer.lr=1e-4 trainer.beta=1");
+    ck_assert_str_eq(p.label[1], "kl trainer.lr=1e-4 trainer.beta=2");
     ck_assert_str_eq(p.label[5], "kl trainer.lr=2e-4 trainer.beta=3");
     ck_assert_str_eq(p.label[11], "db trainer.lr=2e-4 trainer.beta=3");
     for (size_t i = 0; i < p.runs; i++) {

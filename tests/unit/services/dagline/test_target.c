@@ -115,6 +115,45 @@ END_TEST
 
 /* ---- T8: 25 Gaussians tilted to nine ---- */
 
+/* log density at time t of the reference process that ends in the mixture, up to a constant. */
+static double log_at(const struct target_mixture *m, double sigma2, double a, double b, double t)
+{
+    const double variance = t * t * TARGET_MIXTURE_VARIANCE + sigma2 * t * (1.0 - t);
+    double sum = 0.0;
+    for (size_t i = 0; i < m->count; i++)
+        sum += m->weight[i] *
+               exp(-(pow(a - t * m->mean[i][0], 2.0) + pow(b - t * m->mean[i][1], 2.0)) / (2.0 * variance));
+    return log(sum);
+}
+
+START_TEST(the_drift_to_a_mixture_is_its_score)
+{
+    const struct target *t = find("9of25");
+    struct rng g = rng_stream(5, 5, 5);
+    for (int round = 0; round < 50; round++) {
+        double x[2], u[2];
+        const double at = 0.05 + 0.9 * rng_uniform(&g), h = 1e-5;
+        t->draw(x, &g);
+        x[0] *= at;
+        x[1] *= at;
+        target_mixture_drift(u, t->mixture, t->sigma2, x, at);
+        for (int i = 0; i < 2; i++) {
+            const double a = i == 0 ? h : 0.0, b = h - a;
+            const double score = (log_at(t->mixture, t->sigma2, x[0] + a, x[1] + b, at) -
+                                  log_at(t->mixture, t->sigma2, x[0] - a, x[1] - b, at)) / (2.0 * h);
+            const double want = t->sigma2 * score + x[i] / at;
+            ck_assert_msg(fabs(u[i] - want) < 1e-4 * (1.0 + fabs(want)), "t %g: got %g want %g", at, u[i], want);
+        }
+    }
+    /* at the origin before the first step: the mixture's mean */
+    double u[2], mean = 0.0;
+    target_mixture_drift(u, t->mixture, t->sigma2, (const double[2]){0.0, 0.0}, 0.0);
+    for (size_t i = 0; i < t->mixture->count; i++)
+        mean += t->mixture->weight[i] * t->mixture->mean[i][0];
+    ck_assert_double_eq_tol(u[0], mean, 1e-12);
+}
+END_TEST
+
 enum { TILTED_CHAINS = 2000, TILTED_STEPS = 100 };
 
 struct tilted {
@@ -271,4 +310,4 @@ END_TEST
 
 SUITE("dagline/target", 120, gradients_are_those_of_the_densities, the_known_answers_are_right,
       transport_is_the_best_of_all_permutations, an_untrained_chain_has_the_weights_of_the_reference_process,
-      t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights, every_objective_and_replay_learns)
+      the_drift_to_a_mixture_is_its_score, t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights, every_objective_and_replay_learns)
