@@ -75,6 +75,12 @@ size_t trajectory_image_count(const struct trajectory *t)
     return n;
 }
 
+size_t trajectory_image_bytes(const struct trajectory *t)
+{
+    return t->undecoded ? trajectory_latent_elements(t) * sizeof(float)
+                        : (size_t)t->image_height * t->image_width * 3;
+}
+
 static bool is_zero(const uint8_t *p, size_t n)
 {
     uint8_t any = 0;
@@ -189,6 +195,19 @@ static int check_scores(const struct trajectory *t, struct err *e)
     return 0;
 }
 
+/* Clean latents that came in the place of images. */
+static int check_undecoded(const struct trajectory *t, const uint8_t *images, size_t count, const char *what, struct err *e)
+{
+    const size_t values = images != NULL ? count * trajectory_latent_elements(t) : 0;
+    for (size_t i = 0; i < values; i++) {
+        float v;
+        memcpy(&v, images + i * sizeof v, sizeof v);
+        if (!isfinite(v))
+            return err_set(e, ERR_NONFINITE, "trajectory: %s is not finite at %zu", what, i);
+    }
+    return 0;
+}
+
 int trajectory_check(const struct trajectory *t, bool scored, struct err *e)
 {
     if (check_text(t, e) < 0 || check_sizes(t, e) < 0 || check_states(t, scored, e) < 0 ||
@@ -213,6 +232,9 @@ int trajectory_check(const struct trajectory *t, bool scored, struct err *e)
             if (!isfinite(t->latents[i * elements + j]))
                 return err_set(e, ERR_NONFINITE,
                                "trajectory: latent of states[%u] is not finite at %zu", i, j);
+    if (t->undecoded && (check_undecoded(t, t->images, trajectory_image_count(t), "a predicted clean latent", e) < 0 ||
+                         check_undecoded(t, t->final_image, 1, "the final latent", e) < 0))
+        return -1;
     return scored ? check_scores(t, e) : 0;
 }
 

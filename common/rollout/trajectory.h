@@ -56,13 +56,14 @@ struct trajectory {
     double guidance;
     uint32_t latent_channels, latent_height, latent_width;
     uint32_t image_height, image_width;
+    bool undecoded; /* the images below are clean latents, float32 [H,W,C] as the UNet sees them */
 
     uint32_t state_count, transition_count;
     struct trajectory_state *states;           /* owned [state_count], rising k */
     struct trajectory_transition *transitions; /* owned [transition_count], rising step */
     float *latents;                            /* owned [state_count][H,W,C] */
 
-    /* Pixels for the reward; not stored in the replay. NULL once scored. */
+    /* Pixels for the reward, or clean latents; not stored in the replay. NULL once scored. */
     uint8_t *images;      /* owned [number of has_image states][height,width,3] */
     uint8_t *final_image; /* owned [height,width,3] */
 
@@ -85,9 +86,11 @@ void trajectory_id(uint8_t id[TRAJECTORY_ID_BYTES], const char *run_id, uint32_t
 /* Elements of one latent, H*W*C. */
 size_t trajectory_latent_elements(const struct trajectory *t);
 size_t trajectory_image_count(const struct trajectory *t);
+/* Bytes of one image. */
+size_t trajectory_image_bytes(const struct trajectory *t);
 
 /* Every rule that a trajectory must keep wherever it came from: bounds, rising steps, indices in
- * range, finite latents and log_prob, at most one terminal state, digests of the right kind;
+ * range, finite latents (clean ones too) and log_prob, at most one terminal state, digests of the right kind;
  * `scored` also asks for finite rewards. One line naming the field on failure. */
 int trajectory_check(const struct trajectory *t, bool scored, struct err *e) MUST_USE;
 

@@ -127,6 +127,7 @@ static int begin(struct rollout *r, size_t i, uint32_t trainable, struct err *e)
     t->latent_width = (uint32_t)r->shape->latent_width;
     t->image_height = (uint32_t)r->shape->image_height;
     t->image_width = (uint32_t)r->shape->image_width;
+    t->undecoded = run->undecoded;
     t->reward = (double)NAN;
     plan_trajectory(t, q, trainable);
     t->latents = mem_new((size_t)t->state_count * r->shape->latent_elements, sizeof *t->latents);
@@ -150,12 +151,18 @@ static void pictures_add(struct pictures *s, const real *latent, size_t D, uint8
 
 static int pictures_decode(const struct pictures *s, struct rollout *r, struct err *e)
 {
+    const size_t D = r->shape->latent_elements;
+    if (r->q->run->undecoded) {
+        for (size_t i = 0; i < s->count; i++)
+            memcpy(s->targets[i], s->latents + i * D, D * sizeof *s->latents);
+        return 0;
+    }
     const size_t bytes = r->shape->image_height * r->shape->image_width * 3;
     uint8_t *rgb = mem_new(DECODE_BATCH, bytes);
     int rc = 0;
     for (size_t at = 0; rc == 0 && at < s->count; at += DECODE_BATCH) {
         const size_t n = s->count - at < DECODE_BATCH ? s->count - at : DECODE_BATCH;
-        rc = pipeline_decode(r->p, rgb, s->latents + at * r->shape->latent_elements, n, e);
+        rc = pipeline_decode(r->p, rgb, s->latents + at * D, n, e);
         for (size_t i = 0; rc == 0 && i < n; i++)
             memcpy(s->targets[at + i], rgb + i * bytes, bytes);
         if (rc == 0 && r->poll != NULL)
@@ -177,7 +184,6 @@ static int visit_and_predict(void *arg, int k, const real *x_t, const real *out,
     struct visitor *v = arg;
     struct rollout *r = v->r;
     const size_t D = r->shape->latent_elements;
-    const size_t bytes = r->shape->image_height * r->shape->image_width * 3;
     for (size_t i = 0; i < r->q->count; i++) {
         struct trajectory *t = r->out[i];
         size_t image = 0;
@@ -186,7 +192,7 @@ static int visit_and_predict(void *arg, int k, const real *x_t, const real *out,
                 continue;
             if (t->states[j].step == (uint32_t)k && !r->q->run->forward_looking_base) {
                 step_x0(v->x0, &r->q->kernels[k], x_t + i * D, r->out_cond + i * D, D);
-                pictures_add(v->pictures, v->x0, D, t->images + image * bytes);
+                pictures_add(v->pictures, v->x0, D, t->images + image * trajectory_image_bytes(t));
             }
             image++;
         }
@@ -198,7 +204,6 @@ static int visit_and_predict(void *arg, int k, const real *x_t, const real *out,
 static int predict_by_base(struct rollout *r, struct pictures *pictures, struct err *e)
 {
     const size_t D = r->shape->latent_elements;
-    const size_t bytes = r->shape->image_height * r->shape->image_width * 3;
     size_t n = 0, most = 0;
     for (size_t i = 0; i < r->q->count; i++)
         most += trajectory_image_count(r->out[i]);
@@ -218,7 +223,7 @@ static int predict_by_base(struct rollout *r, struct pictures *pictures, struct 
             kernels[n] = &r->q->kernels[t->states[j].step];
             times[n] = (double)kernels[n]->t;
             conditions[n] = r->conditions[i];
-            targets[n] = t->images + image++ * bytes;
+            targets[n] = t->images + image++ * trajectory_image_bytes(t);
             memcpy(x + n++ * D, t->latents + j * D, D * sizeof *x);
         }
     }
@@ -249,7 +254,6 @@ int rollout_make(struct trajectory **out, struct pipeline *p, const struct rollo
 {
     const struct pipeline_shape *shape = pipeline_shape(p);
     const size_t D = shape->latent_elements, n = q->count;
-    const size_t bytes = shape->image_height * shape->image_width * 3;
     const uint32_t trainable = run_chain_trainable(q->kernels, q->run->steps);
     struct rollout r = {.q = q, .p = p, .shape = shape, .out = out, .poll = poll, .poll_arg = arg};
     struct pictures pictures = {.room = n * (trainable + 2)};
@@ -271,7 +275,7 @@ int rollout_make(struct trajectory **out, struct pipeline *p, const struct rollo
         if (begin(&r, i, trainable, e) < 0)
             goto out;
         memcpy(ids[i], out[i]->id, sizeof ids[i]);
-        const size_t images = trajectory_image_count(out[i]);
+        const size_t images = trajectory_image_count(out[i]), bytes = trajectory_image_bytes(out[i]);
         out[i]->images = images == 0 ? NULL : mem_new(images, bytes);
         out[i]->final_image = mem_new(1, bytes);
     }
@@ -310,7 +314,8 @@ uint64_t rollout_bytes(const struct run_spec *run, const struct pipeline_shape *
 {
     /* at most every state with its picture, the final picture, and the header */
     const uint64_t states = (uint64_t)run->steps + 1;
-    const uint64_t picture = (uint64_t)s->image_height * s->image_width * 3;
+    const uint64_t picture = run->undecoded ? (uint64_t)s->latent_elements * sizeof(float)
+                                            : (uint64_t)s->image_height * s->image_width * 3;
     return states * s->latent_elements * sizeof(float) + (run->forward_looking ? states : 1) * picture +
            TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX + states * 64 + 1024;
 }

@@ -373,7 +373,7 @@ struct payload_plan {
 /* Sizes come from checked dimensions, but their product need not fit: 256 states of 512x512x64. */
 static int plan_payload(struct payload_plan *out, const struct trajectory *t, struct err *e)
 {
-    const size_t image = (size_t)t->image_height * t->image_width * 3;
+    const size_t image = trajectory_image_bytes(t);
     size_t latents, images, total;
     if (mem_mul(trajectory_latent_elements(t) * sizeof(float), t->state_count, &latents) < 0 ||
         mem_mul(image, trajectory_image_count(t), &images) < 0 ||
@@ -438,6 +438,7 @@ static void pack_trajectory(struct message *m, const struct trajectory *t)
     p.latent_width = t->latent_width;
     p.image_height = t->image_height;
     p.image_width = t->image_width;
+    p.undecoded = t->undecoded;
     p.n_states = t->state_count;
     p.states = state_list;
     p.n_transitions = t->transition_count;
@@ -501,6 +502,7 @@ static int read_trajectory_head(struct trajectory *t, const Dagline__V1__Traject
     t->latent_width = p->latent_width;
     t->image_height = p->image_height;
     t->image_width = p->image_width;
+    t->undecoded = p->undecoded;
     t->state_count = (uint32_t)p->n_states;
     t->transition_count = (uint32_t)p->n_transitions;
     t->states = mem_new(t->state_count, sizeof *t->states);
@@ -642,6 +644,7 @@ void codec_put_run(struct message *m, const struct run_spec *x)
     p.forward_looking = x->forward_looking;
     p.forward_looking_abar = x->forward_looking_abar;
     p.forward_looking_base = x->forward_looking_base;
+    p.undecoded = x->undecoded;
     p.lockstep = x->lockstep;
     p.lockstep_batch = x->lockstep_batch;
     p.iterations = x->iterations;
@@ -717,6 +720,7 @@ static int read_chain(struct run_spec *x, const Dagline__V1__Run *p, struct err 
     x->forward_looking = p->forward_looking;
     x->forward_looking_abar = p->forward_looking_abar;
     x->forward_looking_base = p->forward_looking_base;
+    x->undecoded = p->undecoded;
     x->lockstep = p->lockstep;
     x->lockstep_batch = p->lockstep_batch;
     x->iterations = p->iterations;

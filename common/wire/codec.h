@@ -123,7 +123,7 @@ struct run_spec {
     uint32_t group_size;
     bool forward_looking, lockstep;
     double forward_looking_abar;
-    bool forward_looking_base;
+    bool forward_looking_base, undecoded;
     uint32_t lockstep_batch;
     uint64_t iterations;
     char *settings; /* owned */

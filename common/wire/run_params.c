@@ -21,6 +21,7 @@ void run_params_apply(struct run_spec *r, const struct run_params *p)
     r->forward_looking = p->forward_looking;
     r->forward_looking_abar = p->forward_looking_abar;
     r->forward_looking_base = p->forward_looking_base;
+    r->undecoded = !p->decode;
     r->lockstep = p->lockstep;
     r->lockstep_batch = (uint32_t)p->lockstep_batch;
     r->iterations = (uint64_t)p->iterations;

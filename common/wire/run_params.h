@@ -26,6 +26,8 @@
       "only at states with abar_t of at least this; nearer to noise that reward counts as 0")      \
     P(S, flag, forward_looking_base, "no", "", "", "",                                             \
       "predict them by the base model: one potential for every policy; costs a pass of the UNet")  \
+    P(S, flag, decode, "yes", "", "", "",                                                          \
+      "no: rewards get clean latents and no pictures (reward.backend: latents)")                   \
     P(S, flag, lockstep, "no", "", "", "",                                                         \
       "strictly on-policy: trajectory n is made by policy n / lockstep_batch")                     \
     P(S, integer, lockstep_batch, "64", "1", "65536", "items", "trajectories of one iteration")    \

@@ -25,7 +25,11 @@ void backend_hash_item(struct hash_sha256 *h, const struct backend_item *item)
 {
     const uint32_t size[2] = {item->height, item->width};
     hash_sha256_add(h, size, sizeof size);
-    hash_sha256_add(h, item->rgb, (size_t)size[0] * size[1] * 3);
+    if (item->rgb != NULL)
+        hash_sha256_add(h, item->rgb, (size_t)size[0] * size[1] * 3);
+    else
+        hash_sha256_add(h, item->latent,
+                        (size_t)item->latent_height * item->latent_width * item->latent_channels * sizeof(float));
     hash_sha256_add(h, item->prompt, strlen(item->prompt) + 1);
     hash_sha256_add(h, item->metadata, strlen(item->metadata) + 1);
 }

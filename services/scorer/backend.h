@@ -28,10 +28,12 @@
 #define BACKEND_COMPONENTS_MAX (TRAJECTORY_COMPONENTS_MAX - 1) /* one place is the raw score's */
 
 struct backend_item {
-    const uint8_t *rgb; /* [height,width,3] */
+    const uint8_t *rgb; /* [height,width,3]; NULL where a latent is to be scored */
     uint32_t height, width;
     const char *prompt, *metadata; /* UTF-8; metadata is a JSON object or "" */
     const char *tag;               /* of the prompt, or "" */
+    const void *latent; /* float32 [latent_height,latent_width,latent_channels], clean, as the UNet sees it; or NULL */
+    uint32_t latent_height, latent_width, latent_channels;
 };
 
 struct backend_score {
@@ -85,6 +87,7 @@ struct backend {
     /* Batches that may be submitted now; 0 while the service is not known yet or is being spared.
      */
     size_t (*room)(void *self);
+    bool takes_latents; /* items have no pictures: run.decode is off */
     size_t items_max;   /* of one batch */
     size_t batches_max; /* at once */
     bool (*ready)(void *self);

@@ -274,6 +274,7 @@ int backend_open_cached(struct backend *out, const struct reward_params *p, cons
     c->slot = mem_new(c->slots, sizeof *c->slot);
     *out = (struct backend){.self = c,
                             .submit = cached_submit,
+                            .takes_latents = c->inner.takes_latents,
                             .items_max = c->inner.items_max,
                             .batches_max = c->inner.batches_max,
                             .room = cached_room,

@@ -355,6 +355,11 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
         if (backend_open(&part->backend, &p[k], context, on_part, part, e) < 0)
             goto fail;
         part->open = true;
+        if (part->backend.takes_latents != c->part[0].backend.takes_latents) {
+            err_set(e, ERR_INVALID, "it takes %s and rewards.%s does not: all rewards of a run take the same",
+                    part->backend.takes_latents ? "latents" : "pictures", rewards->names[0]);
+            goto fail;
+        }
         if (p[k].normalise != NORMALISE_NONE)
             window_init(&part->window, (size_t)p[k].window);
         items_max = part->backend.items_max < items_max ? part->backend.items_max : items_max;
@@ -363,6 +368,7 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
     c->slot = mem_new(c->slots, sizeof *c->slot);
     *out = (struct backend){.self = c,
                             .submit = combined_submit,
+                            .takes_latents = rewards->count > 0 && c->part[0].backend.takes_latents,
                             .items_max = items_max,
                             .batches_max = c->slots,
                             .room = combined_room,

@@ -618,6 +618,7 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
         goto fail;
     *out = (struct backend){.self = h,
                             .submit = http_submit,
+                            .takes_latents = h->form.takes_latents,
                             .items_max = h->form.items_max,
                             .batches_max = h->count - h->endpoints,
                             .room = http_room,

@@ -28,12 +28,14 @@ int form_open(struct form *f, const struct reward_params *p, struct err *e)
         return form_open_json(f, p, p->backend + 5, e);
     if (strcmp(p->backend, "raw") == 0 || strcmp(p->backend, "multipart") == 0)
         return form_open_file(f, p, p->backend[0] == 'm', e);
+    if (strcmp(p->backend, "latents") == 0)
+        return form_open_latents(f, p, e);
     if (strncmp(p->backend, "pickle:", 7) == 0)
         return form_open_pickle(f, p, p->backend + 7, e);
     return err_set(e, ERR_INVALID,
                    "reward.backend %s is not known: expected oip-v2, openai-chat, json, "
                    "json:PRESET, pickle:PRESET, raw, "
-                   "multipart or builtin:NAME",
+                   "multipart, latents or builtin:NAME",
                    p->backend);
 }
 

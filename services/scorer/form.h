@@ -9,6 +9,7 @@
  *   pickle:PRESET   pickles of research reward servers (form_pickle.c), read as plain data
  *   openai-chat     any vision-language judge behind /v1/chat/completions (form_chat.c)
  *   raw, multipart  one picture file a call (form_file.c)
+ *   latents         clean latents, undecoded, as safetensors (form_latents.c)
  *
  * Thread rule: one thread. */
 #ifndef DAGLINE_SCORER_FORM_H
@@ -45,6 +46,7 @@ struct form {
     char describe_path[FORM_PATH_BYTES_MAX]; /* asked by GET until it is answered, before any batch;
                                                 "": not asked */
     char score_path[FORM_PATH_BYTES_MAX];    /* POST; both are put behind reward.url */
+    bool takes_latents;    /* items have latents and no pictures */
     uint64_t image_factor; /* bytes of a request while it is built, for each byte of its pictures */
     int (*describe)(void *self, const struct form_answer *a, struct err *e);
     int (*write)(void *self, struct form_request *r, const char *id,
@@ -69,6 +71,7 @@ int form_open_pickle(struct form *f, const struct reward_params *p, const char *
 int form_open_file(struct form *f, const struct reward_params *p, bool multipart,
                    struct err *e) MUST_USE;
 int form_open_chat(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
+int form_open_latents(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 
 /* ---- what several forms need ---- */
 

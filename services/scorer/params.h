@@ -24,7 +24,8 @@
     P(S, text, backend, "oip-v2", "", "64", "",                                                    \
       "a service: oip-v2, openai-chat, json, json:unirl, json:flow-factory, json:openrlhf, "       \
       "json:hf-endpoint, json:bentoml, pickle:llava, pickle:deqa, pickle:geneval, "                \
-      "pickle:unifiedreward, pickle:verl-omni, raw, multipart; or builtin:shapes, "                \
+      "pickle:unifiedreward, pickle:verl-omni, raw, multipart, latents (with run.decode: no); "    \
+      "or builtin:shapes, "                                                                        \
       "builtin:jpeg_compressibility, "                                                             \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm, "                  \
       "builtin:brightness; or by a CLIP model builtin:aesthetic, builtin:clipscore, "              \

@@ -157,6 +157,9 @@ static int check_form(const struct run_spec *run, const struct trajectory *t, st
     if (t->latent_height != run->latent_height || t->latent_width != run->latent_width)
         return err_set(e, ERR_INVALID, "latents of %ux%u, this run's are %ux%u", t->latent_height,
                        t->latent_width, run->latent_height, run->latent_width);
+    if (t->undecoded != run->undecoded)
+        return err_set(e, ERR_INVALID, "it carries %s, this run's trajectories carry %s",
+                       t->undecoded ? "clean latents" : "pictures", run->undecoded ? "clean latents" : "pictures");
     for (uint32_t i = 0; i < t->state_count; i++)
         if (t->states[i].step > run->steps - (t->states[i].terminal ? 0 : 1))
             return err_set(e, ERR_INVALID, "state %u is of step %u, this run's chain has %u", i,
@@ -399,7 +402,8 @@ static int admit(struct scorer *s, size_t i)
     enum replay_outcome outcome;
     struct err e;
     if (t->final_image != NULL) {
-        make_thumbnail(t);
+        if (!t->undecoded)
+            make_thumbnail(t);
         forget_images(t);
     }
     if (replay_admit(s->replay, t, &outcome, &e) < 0) {
@@ -682,6 +686,10 @@ static int open_rewards(struct scorer *s, struct err *e)
 {
     if (open_backend(s, e) < 0)
         return -1;
+    if (s->backend.takes_latents != s->run.undecoded)
+        return err_set(e, ERR_INVALID, s->run.undecoded
+                                           ? "run.decode is no, so that there are no pictures: reward.backend must be latents"
+                                           : "reward.backend latents wants run.decode: no");
     if (s->backend.items_max < s->batch_max)
         s->batch_max = s->backend.items_max;
     return 0;

@@ -117,13 +117,15 @@ size_t work_waiting(const struct work *w)
 
 static const uint8_t *image_of(const struct trajectory *t, size_t image)
 {
-    const size_t bytes = (size_t)t->image_height * t->image_width * 3;
+    const size_t bytes = trajectory_image_bytes(t);
     return image == trajectory_image_count(t) ? t->final_image : t->images + image * bytes;
 }
 
 static bool same_size(const struct trajectory *a, const struct trajectory *b)
 {
-    return a->image_height == b->image_height && a->image_width == b->image_width;
+    return a->undecoded == b->undecoded && a->image_height == b->image_height && a->image_width == b->image_width &&
+           a->latent_height == b->latent_height && a->latent_width == b->latent_width &&
+           a->latent_channels == b->latent_channels;
 }
 
 size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t bytes_max,
@@ -140,15 +142,20 @@ size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64
         if (first != NULL && (first->alone || item->alone || !same_size(first->trajectory, t)))
             continue;
         if (first == NULL) {
-            const uint64_t bytes = (uint64_t)t->image_height * t->image_width * 3;
+            const uint64_t bytes = trajectory_image_bytes(t);
             first = item;
             if (max > bytes_max / bytes)
                 max = bytes_max >= bytes ? (size_t)(bytes_max / bytes) : 1;
         }
         for (; item->submitted < item->images && n < max; n++) {
-            items[n] = (struct backend_item){.rgb = image_of(t, item->submitted),
+            const uint8_t *const image = image_of(t, item->submitted);
+            items[n] = (struct backend_item){.rgb = t->undecoded ? NULL : image,
                                              .height = t->image_height,
                                              .width = t->image_width,
+                                             .latent = t->undecoded ? image : NULL,
+                                             .latent_height = t->latent_height,
+                                             .latent_width = t->latent_width,
+                                             .latent_channels = t->latent_channels,
                                              .prompt = t->prompt,
                                              .metadata = t->metadata,
                                              .tag = t->tag};

@@ -349,6 +349,8 @@ char *run_identity(const struct run_spec *r)
     buf_format(&b, "run.lockstep_batch=%u\n", r->lockstep_batch);
     buf_format(&b, "run.forward_looking_abar=%.17g\nrun.forward_looking_base=%d\n",
                r->forward_looking_abar, r->forward_looking_base);
+    if (r->undecoded) /* absent where it is not: runs from before it keep their names */
+        buf_add_text(&b, "run.decode=0\n");
     return buf_take(&b, NULL);
 }
 

@@ -66,7 +66,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const size_t json_bytes = data[1] | (size_t)data[2] << 8;
     const uint8_t *body = data + 3;
     const size_t bytes = size - 3;
-    if (data[0] % 8 == 4) {
+    if (data[0] % 16 == 13) {
+        check_form("latents", 0, N, body, bytes);
+    } else if (data[0] % 8 == 4) {
         check_form("json:flow-factory", 0, N, body, bytes);
     } else if (data[0] % 8 == 5) {
         check_form("json:unirl", 0, N, body, bytes);

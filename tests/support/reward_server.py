@@ -7,7 +7,9 @@ of them says when it fails.
 import base64
 import email
 import json
+import math
 import pickle
+import struct
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -41,7 +43,7 @@ class Service(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
             getattr(self, {"/": "pickled", "/compute": "flow_factory", "/score": "unirl", "/get_reward": "openrlhf",
-                           "/v1/chat/completions": "chat", "/raw": "raw", "/multipart": "multipart"}[self.path])(body)
+                           "/v1/chat/completions": "chat", "/raw": "raw", "/multipart": "multipart", "/latents": "latents"}[self.path])(body)
         except Exception as error:  # as their frameworks do it
             self.say(500, repr(error).encode(), "text/plain")
 
@@ -92,6 +94,19 @@ class Service(BaseHTTPRequestHandler):
         parts = {p.get_param("name", header="content-disposition"): p.get_payload(decode=True) for p in whole.get_payload()}
         prompt = parts["prompt"].decode()
         self.say(200, {"score": "high" if prompt == "bad" else score(prompt, parts["image"])})
+
+    def latents(self, body):
+        assert self.headers["x-drm-protocol-version"] == "1" and self.headers["Content-Type"] == "application/octet-stream"
+        (n,) = struct.unpack("<Q", body[:8])
+        head = json.loads(body[8 : 8 + n])
+        tensor, data = head["latents"], body[8 + n :]
+        first, last = tensor["data_offsets"]
+        count, channels, height, width = tensor["shape"]
+        assert tensor["dtype"] == "F32" and last - first == 4 * count * channels * height * width
+        assert all(math.isfinite(v) for (v,) in struct.iter_unpack("<f", data[first:last]))
+        prompts = json.loads(head["__metadata__"]["prompts"])
+        assert len(prompts) == count == len(json.loads(head["__metadata__"]["metadatas"]))
+        self.say(200, {"protocol_version": "1", "raw_scores": [None if p == "bad" else len(p) / 100 for p in prompts]})
 
 
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Service).serve_forever()

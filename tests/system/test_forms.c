@@ -14,6 +14,7 @@
 #define SERVER "tests/support/reward_server.py"
 #define START_MS 20000
 #define ANSWER_MS 20000
+#define RUN_MS 180000
 #define N 3
 
 static struct proc server;
@@ -69,9 +70,18 @@ static void ask(const char *const *settings, const char *const *prompts, size_t 
         snprintf(key, sizeof key, "%.*s", (int)k, *settings);
         ck_assert_msg(config_put(c, key, *settings + k + 1, "test", &e) == 0, "%s", e.text);
     }
+    static const float latent[4 * 4 * 2];
+    const bool undecoded = strcmp(params.backend, "latents") == 0;
     for (size_t i = 0; i < n; i++)
-        items[i] = (struct backend_item){
-            .rgb = pixels, .height = 8, .width = 8, .prompt = prompts[i], .metadata = "{\"k\": 1}"};
+        items[i] = (struct backend_item){.rgb = undecoded ? NULL : pixels,
+                                         .height = 8,
+                                         .width = 8,
+                                         .latent = undecoded ? latent : NULL,
+                                         .latent_height = 4,
+                                         .latent_width = 4,
+                                         .latent_channels = 2,
+                                         .prompt = prompts[i],
+                                         .metadata = "{\"k\": 1}"};
     log_sink(quiet, NULL);
     ck_assert_int_eq(loop_open(&loop, &e), 0);
     ck_assert_msg(backend_open_http(&backend, &params, loop, on_done, NULL, &e) == 0, "%s", e.text);
@@ -100,6 +110,7 @@ static const struct {
     {{"reward.backend=openai-chat", "reward.model=vlm"}, 1, BACKEND_ANSWER},
     {{"reward.backend=raw", "reward.path=/raw"}, 1, BACKEND_ANSWER},
     {{"reward.backend=multipart", "reward.path=/multipart"}, 1, BACKEND_ANSWER},
+    {{"reward.backend=latents", "reward.path=/latents"}, N, BACKEND_ANSWER},
 };
 #define FORMS (sizeof forms / sizeof *forms)
 
@@ -183,5 +194,44 @@ START_TEST(the_tool_finds_the_form_and_the_settings)
 }
 END_TEST
 
-SUITE("system/forms", 120, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
-      the_tool_finds_the_form_and_the_settings)
+START_TEST(a_run_without_pictures_is_scored_by_its_latents)
+{
+    char folder[PROC_PATH_BYTES], binary[PROC_PATH_BYTES], log[PROC_PATH_BYTES + 8], dir[PROC_PATH_BYTES + 8];
+    char metrics[PROC_PATH_BYTES + 32], url[64];
+    struct proc run;
+    start_server();
+    proc_folder(folder);
+    proc_binary(binary, "dagline");
+    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(dir, sizeof dir, "%s/run", folder);
+    snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", dir);
+    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
+    const char *arguments[] = {binary, "run", "--dir", dir, "--no-judge", "--set", url, "--set", "reward.path=/latents",
+                               "--set", "run.iterations=2", "--set", "trainer.batch=8", "--set", "replay.items_min=8",
+                               "--set", "run.decode=no", "--set", "reward.backend=latents", NULL};
+    proc_start(&run, arguments, log);
+    const int status = proc_wait(&run, RUN_MS);
+    char *said = proc_read(log), *line = proc_read(metrics);
+    double reward = 0.0;
+    ck_assert_msg(status == 0, "status %d: %s", status, said);
+    ck_assert_msg(strstr(line, "\"reward_mean\":") != NULL &&
+                      sscanf(strstr(line, "\"reward_mean\":"), "\"reward_mean\":%lf", &reward) == 1,
+                  "%s", line);
+    ck_assert_msg(reward > 0.05 && reward < 1.0, "reward %g: a caption has 5 to 100 letters", reward);
+    free(line);
+    free(said);
+
+    arguments[sizeof arguments / sizeof *arguments - 2] = "reward.backend=raw"; /* which takes pictures */
+    snprintf(dir, sizeof dir, "%s/bad", folder);
+    proc_start(&run, arguments, log);
+    ck_assert_int_eq(proc_wait(&run, RUN_MS), 1);
+    said = proc_read(log);
+    ck_assert_msg(strstr(said, "run.decode is no") != NULL, "%s", said);
+    free(said);
+    proc_kill(&server);
+    proc_folder_remove(folder);
+}
+END_TEST
+
+SUITE("system/forms", 240, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
+      the_tool_finds_the_form_and_the_settings, a_run_without_pictures_is_scored_by_its_latents)

@@ -14,6 +14,8 @@
 static struct pipeline *p;
 static struct transition_kernel kernels[STEPS];
 
+static bool undecoded;
+
 static void make(struct trajectory *out[COUNT], double abar, bool by_base)
 {
     struct err e;
@@ -32,7 +34,8 @@ static void make(struct trajectory *out[COUNT], double abar, bool by_base)
                            .group_size = 1,
                            .forward_looking = true,
                            .forward_looking_abar = abar,
-                           .forward_looking_base = by_base};
+                           .forward_looking_base = by_base,
+                           .undecoded = undecoded};
     ck_assert_msg(run_chain_plan(kernels, &run, pipeline_schedule(p), &e) == 0, "%s", e.text);
     const struct rollout_request q = {&run, kernels, &set, &base, 0, 0, COUNT};
     ck_assert_msg(rollout_make(out, p, &q, NULL, NULL, &e) == 0, "%s", e.text);
@@ -65,6 +68,36 @@ START_TEST(states_near_noise_get_no_picture_and_the_others_the_same_one)
         trajectory_free(all[i]);
         trajectory_free(some[i]);
     }
+    pipeline_close(p);
+}
+END_TEST
+
+START_TEST(undecoded_trajectories_carry_what_the_pictures_are_decoded_from)
+{
+    struct err e;
+    struct trajectory *decoded[COUNT], *latent[COUNT];
+    ck_assert_msg(pipeline_open(&p, MODEL, &(struct pipeline_options){.threads = 1}, &e) == 0, "%s", e.text);
+    make(decoded, 0.0, false);
+    undecoded = true;
+    make(latent, 0.0, false);
+    undecoded = false;
+    const size_t bytes = trajectory_image_bytes(decoded[0]), D = trajectory_latent_elements(latent[0]);
+    ck_assert_uint_eq(trajectory_image_bytes(latent[0]), D * sizeof(float));
+    real *const x = mem_new(D, sizeof *x);
+    uint8_t *const rgb = mem_new(bytes, 1);
+    for (int i = 0; i < COUNT; i++) {
+        const size_t images = trajectory_image_count(decoded[i]);
+        ck_assert(latent[i]->undecoded && !decoded[i]->undecoded);
+        for (size_t k = 0; k <= images; k++) {
+            memcpy(x, k == images ? latent[i]->final_image : latent[i]->images + k * D * sizeof *x, D * sizeof *x);
+            ck_assert_int_eq(pipeline_decode(p, rgb, x, 1, &e), 0);
+            ck_assert_mem_eq(rgb, k == images ? decoded[i]->final_image : decoded[i]->images + k * bytes, bytes);
+        }
+        trajectory_free(decoded[i]);
+        trajectory_free(latent[i]);
+    }
+    mem_free(rgb);
+    mem_free(x);
     pipeline_close(p);
 }
 END_TEST
@@ -130,5 +163,6 @@ START_TEST(pictures_by_the_base_model_do_not_move_with_the_policy)
 }
 END_TEST
 
-SUITE("run/rollout", 60, pictures_by_the_base_model_do_not_move_with_the_policy,
+SUITE("run/rollout", 60, undecoded_trajectories_carry_what_the_pictures_are_decoded_from,
+      pictures_by_the_base_model_do_not_move_with_the_policy,
       states_near_noise_get_no_picture_and_the_others_the_same_one)

@@ -59,6 +59,23 @@ static struct trajectory *sample(void)
     return t;
 }
 
+/* The same with clean latents in the place of its images. */
+static struct trajectory *undecoded_sample(void)
+{
+    struct trajectory *t = sample();
+    const size_t D = trajectory_latent_elements(t);
+    float *const latents = mem_new(4 * D, sizeof *latents);
+    for (size_t i = 0; i < 4 * D; i++)
+        latents[i] = 0.5f * (float)i - 7.0f;
+    t->undecoded = true;
+    t->images = mem_grow(t->images, 3 * D, sizeof(float));
+    t->final_image = mem_grow(t->final_image, D, sizeof(float));
+    memcpy(t->images, latents, 3 * D * sizeof(float));
+    memcpy(t->final_image, latents + 3 * D, D * sizeof(float));
+    mem_free(latents);
+    return t;
+}
+
 static struct message *packed(const struct trajectory *t)
 {
     struct message *m = message_new(MESSAGE_TRAJECTORY);
@@ -66,6 +83,31 @@ static struct message *packed(const struct trajectory *t)
     ck_assert_msg(codec_put_trajectory(m, t, &e) == 0, "%s", e.text);
     return m;
 }
+
+START_TEST(clean_latents_come_back_in_the_place_of_images)
+{
+    struct trajectory *t = undecoded_sample(), *u;
+    const size_t D = trajectory_latent_elements(t);
+    struct message *m = packed(t);
+    struct err e;
+    ck_assert_uint_eq(m->payload_bytes, 8 * D * sizeof(float)); /* four states, three predicted, one final */
+    ck_assert_msg(codec_get_trajectory(m, &u, &e) == 0, "%s", e.text);
+    ck_assert(u->undecoded);
+    ck_assert_mem_eq(u->images, t->images, 3 * D * sizeof(float));
+    ck_assert_mem_eq(u->final_image, t->final_image, D * sizeof(float));
+    trajectory_free(u);
+    message_free(m);
+    /* one that is no number never leaves or arrives */
+    static const float infinite = INFINITY;
+    memcpy(t->images + 5 * sizeof infinite, &infinite, sizeof infinite);
+    ck_assert_int_eq(trajectory_check(t, false, &e), -1);
+    ck_assert_int_eq(e.code, ERR_NONFINITE);
+    ck_assert_ptr_nonnull(strstr(e.text, "predicted clean latent is not finite at 5"));
+    t->undecoded = false; /* as pixels these bytes are fine */
+    ck_assert_int_eq(trajectory_check(t, false, &e), 0);
+    trajectory_free(t);
+}
+END_TEST
 
 START_TEST(a_trajectory_comes_back_as_it_was)
 {
@@ -246,8 +288,9 @@ static struct run_spec run_sample(struct model_file files[2])
 START_TEST(a_run_comes_back_as_it_was)
 {
     struct model_file files[2] = {0};
-    const struct run_spec r = run_sample(files);
+    struct run_spec r = run_sample(files);
     struct run_spec got;
+    r.undecoded = true;
     struct message *m = message_new(MESSAGE_RUN);
     struct err e;
     codec_put_run(m, &r);
@@ -259,7 +302,7 @@ START_TEST(a_run_comes_back_as_it_was)
     ck_assert_str_eq(got.settings, r.settings);
     ck_assert(got.eta == r.eta && got.guidance == r.guidance && got.lockstep && got.last_step_mean);
     ck_assert_uint_eq(got.lockstep_batch, 64);
-    ck_assert(got.forward_looking_abar == 0.125 && got.forward_looking_base);
+    ck_assert(got.forward_looking_abar == 0.125 && got.forward_looking_base && got.undecoded);
     ck_assert_uint_eq(got.iterations, 1000);
     ck_assert(got.transition_fraction == 0.5);
     run_spec_done(&got);
@@ -647,7 +690,7 @@ START_TEST(every_flipped_bit_of_a_message_is_noticed)
 }
 END_TEST
 
-SUITE("wire/codec", 60, a_trajectory_comes_back_as_it_was, a_spoiled_trajectory_is_refused_by_field,
+SUITE("wire/codec", 60, a_trajectory_comes_back_as_it_was, clean_latents_come_back_in_the_place_of_images, a_spoiled_trajectory_is_refused_by_field,
       any_single_changed_byte_is_read_or_refused, a_run_comes_back_as_it_was,
       a_run_out_of_bounds_is_refused_by_field, small_messages_come_back_as_they_were,
       reports_and_status_come_back_as_they_were,

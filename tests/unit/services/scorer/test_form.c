@@ -3,6 +3,7 @@
 
 #include "base/config.h"
 #include "base/mem.h"
+#include "io/safetensors.h"
 #include "scorer/pickle.h"
 #include "support/suite.h"
 
@@ -34,8 +35,9 @@ static struct form *open_form(struct err *e, const char *const *settings)
 #define OPEN(e, ...) open_form((e), (const char *const[]){__VA_ARGS__, NULL})
 
 static uint8_t black[2 * 2 * 3];
-static const struct backend_item items[] = {{black, 2, 2, "a \"red\" star", "{\"tag\":\"x\"}", "x"},
-                                            {black, 2, 2, "two", "", ""}};
+static const struct backend_item items[] = {
+    {.rgb = black, .height = 2, .width = 2, .prompt = "a \"red\" star", .metadata = "{\"tag\":\"x\"}", .tag = "x"},
+    {.rgb = black, .height = 2, .width = 2, .prompt = "two", .metadata = "", .tag = ""}};
 
 /* The request of n items, its base64 cut out. */
 static const char *request(size_t n)
@@ -409,8 +411,57 @@ START_TEST(settings_that_cannot_work_are_refused)
 }
 END_TEST
 
+START_TEST(latents_are_asked_as_safetensors_in_planes)
+{
+    enum { H = 2, W = 3, C = 2, N = 2 };
+    static float latent[N][H][W][C], planes[N][C][H][W], noise[N];
+    struct backend_score scores[N];
+    struct backend_item two[N];
+    struct safetensors *f;
+    struct buf body;
+    struct err e;
+    for (int i = 0; i < N * H * W * C; i++)
+        ((float *)latent)[i] = (float)i;
+    for (int i = 0; i < N; i++)
+        two[i] = (struct backend_item){.latent = latent[i], .latent_height = H, .latent_width = W, .latent_channels = C,
+                                       .prompt = i == 0 ? "a \"red\" star" : "two", .metadata = i == 0 ? "{\"k\":1}" : ""};
+    ck_assert_msg(OPEN(&e, "reward.backend=latents", "reward.path=/score") != NULL, "%s", e.text);
+    ck_assert(form.takes_latents);
+    buf_init(&body, 1 << 20);
+    struct form_request r = {.body = &body};
+    ck_assert_msg(form.write(form.self, &r, "id7", two, N, &e) == 0, "%s", e.text);
+    ck_assert_str_eq(r.content_type, "application/octet-stream");
+    ck_assert_str_eq(r.header, "x-drm-protocol-version: 1");
+    ck_assert_msg(safetensors_open_memory(&f, (const uint8_t *)buf_text(&body), body.bytes, "body", &e) == 0, "%s", e.text);
+    ck_assert_msg(safetensors_load(f, "latents", (const int64_t[]){N, C, H, W}, 4, (float *)planes, &e) == 0, "%s", e.text);
+    ck_assert_msg(safetensors_load(f, "u", (const int64_t[]){N}, 1, noise, &e) == 0, "%s", e.text);
+    for (int n = 0; n < N; n++) {
+        ck_assert(noise[n] == 0.0f);
+        for (int y = 0; y < H; y++)
+            for (int x = 0; x < W; x++)
+                for (int c = 0; c < C; c++)
+                    ck_assert(planes[n][c][y][x] == latent[n][y][x][c]);
+    }
+    ck_assert_str_eq(safetensors_metadata(f, "prompts"), "[\"a \\\"red\\\" star\",\"two\"]");
+    ck_assert_str_eq(safetensors_metadata(f, "metadatas"), "[{\"k\":1},{}]");
+    safetensors_close(f);
+
+    ck_assert_int_eq(answer(scores, N, "{\"protocol_version\":\"1\",\"raw_scores\":[0.25,-3]}", &e), 0);
+    ck_assert(scores[0].value == 0.25 && scores[1].value == -3.0);
+    ck_assert_int_eq(answer(scores, N, "{\"raw_scores\":[0.25,-3]}", &e), 0);
+    ck_assert_int_eq(answer(scores, N, "{\"protocol_version\":\"2\",\"raw_scores\":[0.25,-3]}", &e), -1);
+    ck_assert_ptr_nonnull(strstr(e.text, "protocol_version 2"));
+    ck_assert_int_eq(answer(scores, N, "{\"raw_scores\":[0.25]}", &e), -1);
+    ck_assert_int_eq(answer(scores, N, "{\"raw_scores\":[0.25,null]}", &e), -1);
+
+    ck_assert_int_eq(form.write(form.self, &r, "id7", items, 1, &e), -1); /* a picture */
+    ck_assert_ptr_nonnull(strstr(e.text, "run.decode: no"));
+    buf_done(&body);
+}
+END_TEST
+
 SUITE("scorer/form", 20, presets_ask_as_their_services_expect,
       pickles_hold_what_their_servers_expect, a_pickled_answer_is_scores_or_a_refusal,
       a_template_of_ones_own_and_a_pointer, wrong_answers_are_refused_whole,
       a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
-      a_judges_yes_is_its_probability, one_file_a_call, settings_that_cannot_work_are_refused)
+      a_judges_yes_is_its_probability, latents_are_asked_as_safetensors_in_planes, one_file_a_call, settings_that_cannot_work_are_refused)

@@ -1,5 +1,6 @@
 #include "scorer/work.h"
 
+#include "base/mem.h"
 #include "support/suite.h"
 #include "support/trajectories.h"
 
@@ -50,6 +51,29 @@ START_TEST(batches_run_across_trajectories_and_come_back_to_their_images)
     ck_assert_msg(t->components[0].value == 12.0, "raw");
     ck_assert_msg(b->trajectory->states[1].reward == 27.0 && b->trajectory->reward == 43.0,
                   "second");
+    work_free(w);
+}
+END_TEST
+
+START_TEST(undecoded_trajectories_give_latents_and_never_mix_with_pictures)
+{
+    struct work *w = work_new(1.0, 0.0);
+    struct backend_item items[16];
+    uint64_t batch;
+    const struct work_item *a = add(w, 1);
+    struct work_item *b = add(w, 2);
+    struct trajectory *t = b->trajectory;
+    t->undecoded = true;
+    t->images = mem_grow(t->images, (PER - 1), trajectory_image_bytes(t));
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), PER);
+    ck_assert_ptr_eq(items[0].rgb, a->trajectory->images);
+    ck_assert_ptr_null(items[0].latent);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), PER);
+    ck_assert_ptr_null(items[0].rgb);
+    ck_assert_ptr_eq(items[1].latent, t->images + trajectory_latent_elements(t) * sizeof(float));
+    ck_assert_ptr_eq(items[PER - 1].latent, t->final_image);
+    ck_assert_uint_eq((uint64_t)items[0].latent_height * items[0].latent_width * items[0].latent_channels,
+                      trajectory_latent_elements(t));
     work_free(w);
 }
 END_TEST
@@ -143,7 +167,8 @@ START_TEST(a_scale_that_overflows_is_a_failure_and_not_a_reward)
 }
 END_TEST
 
-SUITE("scorer/work", 10, a_batch_is_bounded_in_bytes_too, batches_run_across_trajectories_and_come_back_to_their_images,
+SUITE("scorer/work", 10, undecoded_trajectories_give_latents_and_never_mix_with_pictures,
+      a_batch_is_bounded_in_bytes_too, batches_run_across_trajectories_and_come_back_to_their_images,
       a_failure_of_several_is_cut_apart_and_only_the_guilty_one_fails,
       a_restarted_item_takes_nothing_from_earlier_batches,
       an_item_removed_while_its_batch_is_out_is_not_touched,
