@@ -38,7 +38,7 @@ int getaddrinfo(const char *name, const char *port, const struct addrinfo *hints
         n++;
     for (size_t i = n; i > 0; i--) {
         struct answer *a = calloc(1, sizeof *a);
-        a->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+        a->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
         if (a == NULL || inet_pton(AF_INET, answers[i - 1], &a->address.sin_addr) != 1)
             abort();
         a->info = (struct addrinfo){.ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP,
