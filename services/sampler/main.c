@@ -19,6 +19,7 @@ static int serve(void *arg, const char *yaml, struct err *e)
                                       .cache = s->sampler.cache,
                                       .threads = (int)s->sampler.threads,
                                       .batch = (uint32_t)s->sampler.batch,
+                                      .rate = s->sampler.rate,
                                       .in_flight_max = (uint32_t)s->sampler.in_flight,
                                       .resend_ms = (uint32_t)s->sampler.resend_ms,
                                       .listen = s->sampler.listen};

@@ -45,6 +45,7 @@ struct sampler {
     bool stopping;       /* the run has ended */
 
     int64_t hello_ms, report_ms, credit_ms; /* last hello and report; when credit last grew */
+    int64_t rest_until_ms;                  /* sampler.rate */
     uint64_t progress;
     double make_seconds;
     struct monitor *monitor;
@@ -225,6 +226,8 @@ static size_t batch_size(const struct sampler *s)
         const uint64_t left = (due + 1) * run->lockstep_batch - s->counter;
         n = n < left ? n : left;
     }
+    if (clock_mono_ms(NULL) < s->rest_until_ms)
+        return 0;
     const uint64_t spare = flight_spare(&s->flight, s->item_bytes);
     const uint64_t own = s->flight.count < s->o.in_flight_max ? s->o.in_flight_max - s->flight.count : 0;
     const uint64_t may = spare < own ? spare : own;
@@ -247,6 +250,8 @@ static int make(struct sampler *s, size_t n, struct err *e)
         .count = n,
     };
     const double from = clock_mono_s(NULL);
+    if (s->o.rate > 0.0)
+        s->rest_until_ms = clock_mono_ms(NULL) + (int64_t)(1000.0 * (double)n / s->o.rate);
     const int rc = rollout_make(batch, s->pipeline, &q, serve, s, e);
     if (rc == 0) {
         s->counter += n;

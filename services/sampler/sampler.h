@@ -16,6 +16,7 @@ struct sampler_options {
     const char *cache;                 /* folder for the model's files */
     int threads;                       /* 0: all */
     uint32_t batch;                    /* trajectories made together */
+    double rate;                       /* trajectories a second at most; 0: no bound */
     uint32_t in_flight_max;            /* made and not yet acknowledged */
     const char *listen;                /* /healthz and /metrics; "": none */
     uint32_t resend_ms;                /* an unacknowledged trajectory is sent again after this long */
