@@ -861,3 +861,9 @@ bool judge_attributes(struct judge_attributes *a, const struct judge_view *view)
     };
     return true;
 }
+
+double judge_colour_reward(const struct judge_view *view)
+{
+    struct judge_attributes a;
+    return judge_attributes(&a, view) ? (double)a.colour / (COLOUR_COUNT - 1) : 0.0;
+}

@@ -80,4 +80,8 @@ struct judge_attributes {
 /* False where no object is seen. */
 bool judge_attributes(struct judge_attributes *a, const struct judge_view *view);
 
+/* A reward of one free attribute, for tests of tempering: the largest object's colour by its place in the list of colours,
+ * 0 for the first and 1 for the last; 0 where no object is seen. */
+double judge_colour_reward(const struct judge_view *view);
+
 #endif

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "dagline/cmd_bench_target.h"
+#include "dagline/cmd_bench_tempered.h"
 #include "dagline/command.h"
 #include "diffusion/lora.h"
 #include "diffusion/unet.h"
@@ -216,10 +217,12 @@ int cmd_bench(int argc, char **argv)
     struct bench_params p;
     if (argc > 1 && strcmp(argv[1], "target") == 0)
         return cmd_bench_target(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "tempered") == 0)
+        return cmd_bench_tempered(argc - 1, argv + 1);
     const struct command command = {
         .name = "dagline bench",
         .about = "times a network on this machine; one JSON line of seconds, minimum and median",
-        .arguments = "unet|target",
+        .arguments = "unet|target|tempered",
         .arguments_min = 1,
         .arguments_max = 1,
         .table = &bench_table,

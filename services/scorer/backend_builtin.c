@@ -11,6 +11,7 @@
 /* Rewards computed in this process, at once: submit completes before it returns. */
 struct builtin {
     struct judge *judge; /* NULL: `kind` */
+    bool colour;         /* the judge's reward of a colour alone */
     enum reward_kind kind;
     double score_min, score_max;
     backend_done *done;
@@ -35,6 +36,11 @@ static int score_shapes(struct builtin *b, struct backend_score *s, const struct
     if (item->height != WORLD_SIDE || item->width != WORLD_SIDE)
         return err_set(e, ERR_INVALID, "the shapes judge reads %dx%d pictures, not %ux%u",
                        WORLD_SIDE, WORLD_SIDE, item->width, item->height);
+    if (b->colour) {
+        judge_look(b->judge, &view, item->rgb);
+        s->value = judge_colour_reward(&view);
+        return 0;
+    }
     if (caption_parse(&spec, item->prompt, e) < 0)
         return err_wrap(e, "prompt is no caption of the shapes world");
     judge_look(b->judge, &view, item->rgb);
@@ -124,12 +130,13 @@ int backend_open_builtin(struct backend *out, const struct reward_params *p, bac
     b->score_max = p->score_max;
     b->done = done;
     b->arg = arg;
-    if (strcmp(name, "shapes") == 0) {
+    b->colour = strcmp(name, "shapes_colour") == 0;
+    if (b->colour || strcmp(name, "shapes") == 0) {
         b->judge = judge_new();
     } else if (reward_kind_of(&b->kind, name, e) < 0) {
         mem_free(b);
         return err_wrap(e,
-                        "reward.backend %s (more: builtin:shapes; with reward.clip builtin:aesthetic, "
+                        "reward.backend %s (more: builtin:shapes, builtin:shapes_colour; with reward.clip builtin:aesthetic, "
                         "builtin:clipscore, builtin:pickscore, builtin:hpsv2)",
                         p->backend);
     }

@@ -25,7 +25,7 @@
       "a service: oip-v2, openai-chat, json, json:unirl, json:flow-factory, json:openrlhf, "       \
       "json:hf-endpoint, json:bentoml, pickle:llava, pickle:deqa, pickle:geneval, "                \
       "pickle:unifiedreward, pickle:verl-omni, raw, multipart, latents (with run.decode: no); "    \
-      "or builtin:shapes, "                                                                        \
+      "or builtin:shapes, builtin:shapes_colour, "                                                 \
       "builtin:jpeg_compressibility, "                                                             \
       "builtin:jpeg_incompressibility, builtin:colourfulness, builtin:hue_warm, "                  \
       "builtin:brightness; or by a CLIP model builtin:aesthetic, builtin:clipscore, "              \

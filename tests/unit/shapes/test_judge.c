@@ -288,8 +288,22 @@ START_TEST(what_is_seen_has_the_scenes_numbers)
         }
         ck_assert(judge_attributes(&a, &view));
         ck_assert_int_eq(a.background, (int)s.background);
+        ck_assert_double_eq_tol(judge_colour_reward(&view), (double)view.object[0].colour / 7.0, 1e-12);
         ck_assert(a.size >= 0 && a.size < 3 && a.place >= 0 && a.place < PLACE_COUNT);
     }
+}
+END_TEST
+
+START_TEST(the_reward_of_a_colour_is_its_place_in_the_list)
+{
+    static const struct judge_view nothing;
+    ck_assert_double_eq(judge_colour_reward(&nothing), 0.0);
+    for (int colour = 0; colour < COLOUR_COUNT; colour++) {
+        const struct judge_view view = {.count = 1, .object = {{.colour = (enum world_colour)colour, .radius = 10.0}}};
+        ck_assert_double_eq_tol(judge_colour_reward(&view), colour / 7.0, 1e-12);
+    }
+    ck_assert_str_eq(world_colour_names[0], "red"); /* 0 */
+    ck_assert_str_eq(world_colour_names[COLOUR_COUNT - 1], "black"); /* 1 */
 }
 END_TEST
 
@@ -350,5 +364,5 @@ SUITE("shapes/judge", 120, rendered_truth_is_read_as_it_is, mild_blur_and_noise_
       the_score_falls_step_by_step_with_the_damage, grain_costs_even_where_the_objects_can_be_read,
       a_pale_picture_scores_more_as_it_takes_form, degenerate_pictures_score_near_nothing,
       the_wrong_picture_scores_less_and_is_never_strict, each_object_too_many_costs,
-      what_is_seen_has_the_scenes_numbers, touching_objects_of_two_colours_are_two,
+      what_is_seen_has_the_scenes_numbers, the_reward_of_a_colour_is_its_place_in_the_list, touching_objects_of_two_colours_are_two,
       any_bytes_can_be_judged, the_empty_caption_asks_for_a_picture_of_this_world)
