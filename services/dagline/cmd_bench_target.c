@@ -35,6 +35,8 @@
     P(S, real, lr, "1e-3", "0", "1", "1/step", "Adam, the policy")                                                     \
     P(S, real, flow_lr, "1e-2", "0", "1", "1/step", "Adam, the flow network")                                          \
     P(S, real, log_z_lr, "1e-1", "0", "10", "1/step", "Adam, log Z")                                                   \
+    P(S, real, lr_final, "1", "0", "1", "share",                                                                       \
+      "of all three at the last update; they fall over the second half")                                               \
     P(S, integer, threads, "1", "1", "256", "", "workers")                                                             \
     P(S, text, cache, "build/bench-target", "", "1000", "",                                                            \
       "folder of finished runs: one that is there is not run again; empty: none")                                      \
@@ -78,6 +80,8 @@ static struct json *settings_of(const struct target_params *o, uint64_t seed)
     json_set_number(v, "lr", o->lr);
     json_set_number(v, "flow_lr", o->flow_lr);
     json_set_number(v, "log_z_lr", o->log_z_lr);
+    if (o->lr_final < 1.0) /* absent otherwise, so that runs from before it keep their names */
+        json_set_number(v, "lr_final", o->lr_final);
     json_set_int(v, "seed", (int64_t)seed);
     return v;
 }
@@ -127,6 +131,7 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
                                    .lr = o->lr,
                                    .flow_lr = o->flow_lr,
                                    .log_z_lr = o->log_z_lr,
+                                   .lr_final = o->lr_final,
                                    .threads = (int)o->threads};
         struct target_result r;
         rc = target_find(&t.target, target_names[o->target], e) < 0

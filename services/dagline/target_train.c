@@ -421,12 +421,17 @@ static double spread_cotangents(struct run *r, bool flow, double *d_log_z)
     return loss;
 }
 
+static double decay(const struct run *r, uint64_t step)
+{
+    return objective_decay(r->o->lr_final, step - 1, r->o->iterations);
+}
+
 static void step_log_z(struct run *r, double d, uint64_t step)
 {
     r->log_z_m = 0.9 * r->log_z_m + 0.1 * d;
     r->log_z_v = 0.999 * r->log_z_v + 0.001 * d * d;
     const double m = r->log_z_m / (1.0 - pow(0.9, (double)step)), v = r->log_z_v / (1.0 - pow(0.999, (double)step));
-    r->log_z -= r->o->log_z_lr * m / (sqrt(v) + 1e-8);
+    r->log_z -= r->o->log_z_lr * decay(r, step) * m / (sqrt(v) + 1e-8);
 }
 
 static int step_network(struct optim *o, double lr, uint64_t step, struct err *e)
@@ -470,12 +475,12 @@ static int learn(struct run *r, uint64_t step, double *loss, struct err *e)
         return err_set(e, ERR_NONFINITE, "update %llu: the loss is %g", (unsigned long long)step, *loss);
     const real *const d_u[] = {r->d_u}, *const d_f[] = {r->d_f};
     if (runner_backward(r->policy_runner, d_u, NULL, r->policy_optim.grads, e) < 0 ||
-        step_network(&r->policy_optim, r->o->lr, step, e) < 0)
+        step_network(&r->policy_optim, r->o->lr * decay(r, step), step, e) < 0)
         return -1;
     if (flow)
         return runner_backward(r->flow_runner, d_f, NULL, r->flow_optim.grads, e) < 0
                    ? -1
-                   : step_network(&r->flow_optim, r->o->flow_lr, step, e);
+                   : step_network(&r->flow_optim, r->o->flow_lr * decay(r, step), step, e);
     step_log_z(r, d_log_z, step);
     return 0;
 }

@@ -37,6 +37,7 @@ struct target_options {
     uint64_t iterations, seed;
     size_t batch, steps, samples;  /* chains of an update, T, samples of the evaluation */
     double lr, flow_lr, log_z_lr;
+    double lr_final;               /* share of all three at the last update; they fall over the second half */
     int threads;
 };
 

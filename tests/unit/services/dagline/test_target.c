@@ -244,6 +244,7 @@ static struct target_result train(struct target_options o)
     o.samples = 480;
     o.seed = 3;
     o.lambda = 2.0;
+    o.lr_final = o.lr_final == 0.0 ? 1.0 : o.lr_final;
     o.threads = 2;
     ck_assert_msg(target_train(&r, &o, NULL, NULL, 1, &e) == 0, "%s", e.text);
     return r;
@@ -270,6 +271,7 @@ START_TEST(an_untrained_chain_has_the_weights_of_the_reference_process)
     const struct target_options o = {.target = &reference,
                                      .objective = OBJECTIVE_TB,
                                      .iterations = 1,
+                                     .lr_final = 1.0,
                                      .seed = 3,
                                      .batch = 64,
                                      .steps = 20,
