@@ -184,10 +184,11 @@ static void add_prior(struct run *r, size_t row, size_t k)
 
 /* ---- chains ---- */
 
-/* n chains from the origin by the policy, or by the prior alone, with `more` added to the variance per unit of time. */
+/* n chains from the origin by the policy, or by the prior alone, with noise of standard deviation `more`
+ * added to every step. */
 static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uint32_t step, double more, struct err *e)
 {
-    const double spread = sqrt((r->sigma * r->sigma + more * more) * r->dt);
+    const double spread = sqrt(r->sigma * r->sigma * r->dt + more * more);
     float *noise = mem_new(n * r->D, sizeof *noise);
     const struct rng g = rng_stream(r->o->seed, stream, step);
     int rc = 0;

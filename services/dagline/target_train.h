@@ -31,7 +31,7 @@ struct target_options {
     enum objective_kind objective; /* one that keeps the prior wants a target that has one */
     bool forward_looking;
     double lambda;                 /* OBJECTIVE_DAG_SUBTB */
-    double exploration;            /* added to the standard deviation of rollouts, over sqrt(dt); falls to 0 ... */
+    double exploration;            /* standard deviation of noise that rollouts add to every step; falls to 0 ... */
     uint64_t exploration_steps;    /* ... linearly within so many updates */
     enum target_replay replay;
     uint64_t iterations, seed;
