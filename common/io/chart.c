@@ -24,8 +24,12 @@ enum {
     GRID_GAP = 14,     /* between the grid and the plots */
     PLOT_HEIGHT = 252, /* with title and axis labels */
     PLOT_GAP = 36,
+    LEGEND_ROW = 18,
+    LEGEND_COLUMNS = 3,
+    LEGEND_FOOT = 12,
     PLOT_HEAD = 40,
     PLOT_FOOT = 42,
+    END_LABEL_ROW = 13,
     PLOT_RIGHT = 46, /* room for the value at a curve's end */
     LINE_HEIGHT = 16,
 };
@@ -501,8 +505,10 @@ static void draw_end_labels(cairo_t *cr, const struct frame *f, const struct cha
         labels[count++] = (struct end_label){y, y, c->y[last - 1], SERIES[s]};
     }
     qsort(labels, count, sizeof *labels, by_height);
-    for (size_t i = 1; i < count; i++) /* apart, so that they can be read */
-        labels[i].at = fmax(labels[i].at, labels[i - 1].at + 13);
+    for (size_t i = 1; i < count; i++) /* apart, so that they can be read, and none below the axis */
+        labels[i].at = fmax(labels[i].at, labels[i - 1].at + END_LABEL_ROW);
+    for (size_t i = count; i > 0; i--)
+        labels[i - 1].at = fmin(labels[i - 1].at, f->top + f->height - END_LABEL_ROW * (double)(count - i));
     for (size_t i = 0; i < count; i++) {
         char text[32];
         format_number(text, sizeof text, labels[i].value, nice_step(f->y, 5) / 10);
@@ -568,7 +574,7 @@ static double label_room(cairo_t *cr, struct range y)
     return fmin(room, 60) + 8;
 }
 
-static void draw_plot(cairo_t *cr, const struct chart_plot *p, double x, double y, double width)
+static void draw_plot(cairo_t *cr, const struct chart_plot *p, bool legend, double x, double y, double width)
 {
     struct frame f;
     find_ranges(p, &f.x, &f.y);
@@ -577,8 +583,8 @@ static void draw_plot(cairo_t *cr, const struct chart_plot *p, double x, double 
     f.top = round(y + PLOT_HEAD);
     f.width = floor(width - axis - PLOT_RIGHT);
     f.height = PLOT_HEIGHT - PLOT_HEAD - PLOT_FOOT;
-    const double legend = draw_legend(cr, p, x + width, y + 14);
-    draw_text(cr, PLOT_TITLE, LEFT, x, y + 14, fmax(40.0, legend - x), p->title);
+    const double right = legend ? draw_legend(cr, p, x + width, y + 14) : x + width;
+    draw_text(cr, PLOT_TITLE, LEFT, x, y + 14, fmax(40.0, right - x), p->title);
     if (!has_points(p)) {
         draw_text(cr, SUBTITLE, CENTRE, f.left + f.width / 2, f.top + f.height / 2, f.width,
                   "no data yet");
@@ -602,12 +608,33 @@ static void draw_plot(cairo_t *cr, const struct chart_plot *p, double x, double 
     draw_end_labels(cr, &f, p);
 }
 
+static int common_legend_height(const struct chart_page *page)
+{
+    if (!page->one_legend || page->n_plots == 0)
+        return 0;
+    return (int)((page->plots[0].n_series + LEGEND_COLUMNS - 1) / LEGEND_COLUMNS) * LEGEND_ROW + LEGEND_FOOT;
+}
+
+/* The series' names in columns, row by row. */
+static void draw_common_legend(cairo_t *cr, const struct chart_plot *p, double width, double top)
+{
+    const double column = width / LEGEND_COLUMNS;
+    for (size_t s = 0; s < p->n_series; s++) {
+        const double x = MARGIN + column * (double)(s % LEGEND_COLUMNS), y = top + LEGEND_ROW * (double)(s / LEGEND_COLUMNS) + 11;
+        fill_box(cr, x, y - 5, 14, 3, SERIES[s]);
+        draw_text(cr, TICK, LEFT, x + 20, y, column - 32, p->series[s].label);
+    }
+}
+
 static double draw_plots(cairo_t *cr, const struct chart_page *page, int width, double top)
 {
     const double whole = width - 2 * MARGIN, half = (whole - PLOT_GAP) / 2;
+    if (page->one_legend && page->n_plots > 0)
+        draw_common_legend(cr, &page->plots[0], whole, top);
+    top += common_legend_height(page);
     for (size_t i = 0; i < page->n_plots; i++) {
         const bool alone = i + 1 == page->n_plots && i % 2 == 0;
-        draw_plot(cr, &page->plots[i], i % 2 == 0 ? MARGIN : MARGIN + half + PLOT_GAP,
+        draw_plot(cr, &page->plots[i], !page->one_legend, i % 2 == 0 ? MARGIN : MARGIN + half + PLOT_GAP,
                   top + (double)(i / 2) * PLOT_HEIGHT, alone ? whole : half);
     }
     return top + (double)((page->n_plots + 1) / 2) * PLOT_HEIGHT;
@@ -626,7 +653,7 @@ static int page_height(const struct chart_page *page, int width)
 {
     return 2 * MARGIN - 6 + head_height(page) +
            (page->grid != NULL ? grid_height(page, width) + GRID_GAP : 0) +
-           (int)((page->n_plots + 1) / 2) * PLOT_HEIGHT + (page->footnote != NULL ? 16 : 0);
+           common_legend_height(page) + (int)((page->n_plots + 1) / 2) * PLOT_HEIGHT + (page->footnote != NULL ? 16 : 0);
 }
 
 static int check_page(const struct chart_page *page, int width, struct err *e)

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "io/image.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define CHART_WIDTH_DEFAULT 960
@@ -63,6 +64,7 @@ struct chart_page {
     const struct chart_grid *grid;
     const struct chart_plot *plots;
     size_t n_plots;
+    bool one_legend; /* the plots have the same curves: their names stand once, above the plots */
 };
 
 /* `image` is initialised on success (image_done).  ERR_INVALID where the page would be larger than

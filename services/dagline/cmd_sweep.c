@@ -64,9 +64,35 @@ static int put_all(struct config *to, const struct config *from, struct err *e)
     return 0;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct config_given *)a)->key, ((const struct config_given *)b)->key);
+}
+
+/* A run is named after its settings, wherever each of them was said. */
+static void name_of(char name[NAME_DIGITS + 1], const struct config *c)
+{
+    const size_t n = config_given_count(c);
+    struct config_given *const all = mem_new(n + 1, sizeof *all);
+    struct hash_sha256 h;
+    uint8_t digest[HASH_SHA256_BYTES];
+    for (size_t i = 0; i < n; i++)
+        all[i] = config_given(c, i);
+    qsort(all, n, sizeof *all, by_key);
+    hash_sha256_begin(&h);
+    for (size_t i = 0; i < n; i++) {
+        hash_sha256_add(&h, all[i].key, strlen(all[i].key) + 1);
+        hash_sha256_add(&h, all[i].value, strlen(all[i].value) + 1);
+    }
+    hash_sha256_end(&h, digest);
+    hash_hex(name, digest, NAME_DIGITS / 2);
+    mem_free(all);
+}
+
 /* All of a run's settings as one YAML text, each stronger than the one before: the preset of `dagline run`, what the
  * sweep was given, the variant's file, the values of the axes. */
-static int settings_of(struct buf *out, const struct sweep *s, const struct sweep_run *r, struct err *e)
+static int settings_of(struct buf *out, char name[NAME_DIGITS + 1], const struct sweep *s, const struct sweep_run *r,
+                       struct err *e)
 {
     struct config *all = NULL, *variant = NULL;
     int rc = given_by(&all, s->preset, e) < 0 || put_all(all, s->given, e) < 0 ? -1 : 0;
@@ -76,21 +102,12 @@ static int settings_of(struct buf *out, const struct sweep *s, const struct swee
         rc = config_put(all, r->key[i], r->value[i], "sweep", e);
     if (rc == 0) {
         config_print_given(all, out);
+        name_of(name, all);
         rc = buf_check(out, "the settings of a run", e);
     }
     config_free(variant);
     config_free(all);
     return rc;
-}
-
-/* The folder of a run is named after its settings. */
-static int folder_of(char dir[FILE_PATH_BYTES_MAX], const struct sweep *s, const char *settings, struct err *e)
-{
-    uint8_t digest[HASH_SHA256_BYTES];
-    char name[NAME_DIGITS + 1];
-    hash_sha256(digest, settings, strlen(settings));
-    hash_hex(name, digest, NAME_DIGITS / 2);
-    return file_join(dir, s->dir, name, e);
 }
 
 /* Until it has ended or this process is to. */
@@ -147,10 +164,10 @@ static void tell(const struct sweep *s, size_t i, const char *dir, const char *w
 /* A run that fails (it may diverge) is a result as well: the others go on. */
 static int one(struct sweep *s, size_t i, struct err *e)
 {
-    char dir[FILE_PATH_BYTES_MAX], why[1024] = "";
+    char dir[FILE_PATH_BYTES_MAX], name[NAME_DIGITS + 1], why[1024] = "";
     struct buf settings;
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
-    int rc = settings_of(&settings, s, &s->plan.run[i], e) < 0 || folder_of(dir, s, buf_text(&settings), e) < 0 ? -1 : 0;
+    int rc = settings_of(&settings, name, s, &s->plan.run[i], e) < 0 || file_join(dir, s->dir, name, e) < 0 ? -1 : 0;
     if (rc == 0 && !s->o->cached && !sweep_result_complete(dir))
         rc = make_run(s, dir, buf_text(&settings), why, sizeof why, e);
     if (rc == 0 && why[0] == 0 && sweep_result_complete(dir))

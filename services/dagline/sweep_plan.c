@@ -75,6 +75,16 @@ static size_t chosen(const struct axes *a, size_t g, size_t i)
     return g % a->axis[i].values;
 }
 
+/* The key without its section, where that names no other axis. */
+static const char *short_key(const struct axes *a, size_t i)
+{
+    const char *name = strrchr(a->axis[i].key, '.') + 1;
+    for (size_t k = 0; k < a->count; k++)
+        if (k != i && strcmp(strrchr(a->axis[k].key, '.') + 1, name) == 0)
+            return a->axis[i].key;
+    return name;
+}
+
 static void make_label(char label[SWEEP_LABEL_BYTES_MAX], const struct sweep_run *r, const struct axes *a)
 {
     size_t n = 0;
@@ -85,7 +95,7 @@ static void make_label(char label[SWEEP_LABEL_BYTES_MAX], const struct sweep_run
     }
     for (size_t i = 0; i < a->count && n < SWEEP_LABEL_BYTES_MAX; i++)
         if (a->axis[i].values > 1)
-            n += (size_t)snprintf(label + n, SWEEP_LABEL_BYTES_MAX - n, "%s%s=%s", n > 0 ? " " : "", r->key[i], r->value[i]);
+            n += (size_t)snprintf(label + n, SWEEP_LABEL_BYTES_MAX - n, "%s%s=%s", n > 0 ? " " : "", short_key(a, i), r->value[i]);
     if (label[0] == 0)
         snprintf(label, SWEEP_LABEL_BYTES_MAX, "as given");
 }

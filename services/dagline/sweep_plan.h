@@ -27,7 +27,7 @@ struct sweep_run {
 struct sweep_plan {
     size_t runs, groups;
     struct sweep_run *run;                /* [runs], the first seed of every group before the second of any */
-    char (*label)[SWEEP_LABEL_BYTES_MAX]; /* [groups]: "dag_kl trainer.lr=1e-4"; "as given" where nothing varies */
+    char (*label)[SWEEP_LABEL_BYTES_MAX]; /* [groups]: "dag_kl lr=1e-4"; "as given" where nothing varies */
     char *text;                           /* of keys and values */
 };
 

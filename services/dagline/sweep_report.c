@@ -236,7 +236,7 @@ static int write_figure(const char *dir, const char *title, const struct group *
         enum curve x;
     } plots[] = {{"Reward by trajectories", "trajectories", TRAJECTORIES},
                  {"Reward by time", "seconds of the trainer", SECONDS},
-                 {"Reward by distance to the base model", "path-KL, nats", PATH_KL},
+                 {"Reward by path-KL", "distance to the base model, nats", PATH_KL},
                  {"Reward by diversity", "spread of latents within a prompt, relative to the start", SPREAD}};
     enum { PLOTS = sizeof plots / sizeof *plots };
     char path[FILE_PATH_BYTES_MAX], subtitle[128];
@@ -267,6 +267,7 @@ static int write_figure(const char *dir, const char *title, const struct group *
              SWEEP_WINDOW);
     const struct chart_page page = {.title = title,
                                     .subtitle = subtitle,
+                                    .one_legend = true,
                                     .plots = plot,
                                     .n_plots = PLOTS};
     const int rc = file_join(path, dir, "sweep.png", e) < 0 ? -1 : chart_write(path, &page, e);

@@ -58,7 +58,7 @@ START_TEST(a_stopped_sweep_goes_on_and_nothing_is_made_twice)
     ck_assert_int_eq(proc_wait(&p, RUN_MS), 1);
     char *text = text_of("log");
     ck_assert_msg(strstr(text, "the same command goes on") != NULL, "%s", text);
-    ck_assert_uint_eq(count_of(text, "1/2  trainer.lr=1e-4"), 1);
+    ck_assert_uint_eq(count_of(text, "1/2  lr=1e-4"), 1);
     free(text);
 
     start(&p, "1e-4,2e-4");
@@ -70,14 +70,14 @@ START_TEST(a_stopped_sweep_goes_on_and_nothing_is_made_twice)
     clock_gettime(CLOCK_MONOTONIC, &ended);
     ck_assert_int_lt(ended.tv_sec - begun.tv_sec, 5); /* a run takes that long to start */
     text = text_of("sweep/sweep.md");
-    ck_assert_msg(strstr(text, "| trainer.lr=1e-4 | 1 | 0.") != NULL && strstr(text, "| trainer.lr=2e-4 | 1 | 0.") != NULL, "%s",
+    ck_assert_msg(strstr(text, "| lr=1e-4 | 1 | 0.") != NULL && strstr(text, "| lr=2e-4 | 1 | 0.") != NULL, "%s",
                   text);
     free(text);
 
     start(&p, "1e-4,9"); /* out of bounds: the trainer says so */
     ck_assert_int_eq(proc_wait(&p, RUN_MS), 1);
     text = text_of("log");
-    ck_assert_msg(strstr(text, "trainer.lr=9  failed, see ") != NULL && strstr(text, "accepted: a number, 0 to 1") != NULL, "%s", text);
+    ck_assert_msg(strstr(text, "lr=9  failed, see ") != NULL && strstr(text, "accepted: a number, 0 to 1") != NULL, "%s", text);
     ck_assert_ptr_nonnull(strstr(text, "1 of 2 runs failed"));
     free(text);
     proc_folder_remove(folder);

@@ -43,10 +43,10 @@ START_TEST(every_value_meets_every_other_and_seeds_make_no_groups)
     ck_assert_msg(sweep_plan_read(&p, arguments, 6, &e) == 0, "%s", e.text);
     ck_assert_uint_eq(p.groups, 12);
     ck_assert_uint_eq(p.runs, 24);
-    ck_assert_str_eq(p.label[0], "kl trainer.lr=1e-4 trainer.beta=1");
-    ck_assert_str_eq(p.label[1], "kl trainer.lr=1e-4 trainer.beta=2");
-    ck_assert_str_eq(p.label[5], "kl trainer.lr=2e-4 trainer.beta=3");
-    ck_assert_str_eq(p.label[11], "db trainer.lr=2e-4 trainer.beta=3");
+    ck_assert_str_eq(p.label[0], "kl lr=1e-4 beta=1");
+    ck_assert_str_eq(p.label[1], "kl lr=1e-4 beta=2");
+    ck_assert_str_eq(p.label[5], "kl lr=2e-4 beta=3");
+    ck_assert_str_eq(p.label[11], "db lr=2e-4 beta=3");
     for (size_t i = 0; i < p.runs; i++) {
         const struct sweep_run *r = &p.run[i];
         ck_assert_uint_eq(r->group, i % 12); /* a first seed of everything before a second of anything */
@@ -63,6 +63,11 @@ START_TEST(every_value_meets_every_other_and_seeds_make_no_groups)
             ck_assert(!same);
         }
     }
+    sweep_plan_done(&p);
+
+    static const char *const alike[] = {"trainer.rate=1,2", "sampler.rate=3,4"};
+    ck_assert_int_eq(sweep_plan_read(&p, alike, 2, &e), 0);
+    ck_assert_str_eq(p.label[0], "trainer.rate=1 sampler.rate=3");
     sweep_plan_done(&p);
 
     ck_assert_int_eq(sweep_plan_read(&p, arguments, 0, &e), 0); /* one run, as given */
@@ -192,9 +197,9 @@ START_TEST(the_table_has_the_best_first_and_what_is_missing_is_empty)
     ck_assert_msg(sweep_report_write(folder, "t", &p, r, 0.7125, &e) == 0, "%s", e.text);
     snprintf(path, sizeof path, "%s/sweep.md", folder);
     ck_assert_int_eq(file_read_all(path, 1 << 16, &table, NULL, &e), 0);
-    line[0] = strstr(table, "| trainer.lr=2 | 2 |");
-    line[1] = strstr(table, "| trainer.lr=1 | 2 |");
-    line[2] = strstr(table, "| trainer.lr=3 | 0 | |");
+    line[0] = strstr(table, "| lr=2 | 2 |");
+    line[1] = strstr(table, "| lr=1 | 2 |");
+    line[2] = strstr(table, "| lr=3 | 0 | |");
     ck_assert_msg(line[0] != NULL && line[1] > line[0] && line[2] > line[1], "%s", table);
     /* 0.82 and half of the 95 %% interval of two: 12.706 * 0.0283 / sqrt(2) */
     ck_assert_msg(strstr(line[0], "| 0.820 ± 0.254 | +0.0 ± 0.0 | +0.0 ± 0.0 | 0.80x ± 0.00 |") != NULL, "%s", table);
