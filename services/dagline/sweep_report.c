@@ -60,7 +60,7 @@ static double staleness(const struct sweep_result *r)
 
 static double trajectories(const struct sweep_result *r)
 {
-    return r->trajectories;
+    return last_of(r->curves.trajectories, r->curves.points);
 }
 
 static double seconds(const struct sweep_result *r)

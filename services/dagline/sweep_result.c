@@ -69,7 +69,8 @@ static size_t read_lines(struct line *line, size_t room, const char *text, size_
             continue; /* a line cut off by a crash */
         if (json_get_int(v, "step", 1, (int64_t)room, &step, &bad) == 0) {
             line[step - 1] = (struct line){
-                .trajectories = number(v, "trajectories"),
+                /* those that were made, where the replay says so: a replayed one counts once */
+                .trajectories = isfinite(number(v, "replay_inserted")) ? number(v, "replay_inserted") : number(v, "trajectories"),
                 .seconds = number(v, "wait_seconds") + number(v, "train_seconds") + number(v, "publish_seconds"),
                 .reward = number(v, "reward_mean"),
                 .spread = number(v, "spread"),

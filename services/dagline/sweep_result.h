@@ -19,7 +19,7 @@ struct sweep_quality {
 /* After each update, means of up to SWEEP_WINDOW updates before; [points] each. */
 struct sweep_curves {
     size_t points;
-    double *trajectories, *seconds; /* trained on so far; of the trainer, waiting and training */
+    double *trajectories, *seconds; /* made so far; of the trainer, waiting and training */
     double *reward, *spread, *path_kl, *staleness; /* NaN where not measured */
 };
 

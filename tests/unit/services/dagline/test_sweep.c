@@ -169,6 +169,14 @@ START_TEST(a_run_is_read_as_smoothed_curves_and_repeated_updates_count_once)
     ck_assert(isnan(sweep_result_reach(&r, 0.99)));
     sweep_result_done(&r);
 
+    /* of replayed ones, those that were made count */
+    put_file(folder, "metrics.jsonl", "{\"step\":1,\"trajectories\":64,\"replay_inserted\":48}\n"
+                                      "{\"step\":2,\"trajectories\":128,\"replay_inserted\":80}\n");
+    ck_assert_int_eq(sweep_result_read(&r, folder, &e), 0);
+    ck_assert_uint_eq(r.curves.points, 2);
+    ck_assert_double_eq_tol(r.curves.trajectories[1], 80.0, 1e-12);
+    sweep_result_done(&r);
+
     leave_behind(folder, 39, "0.75"); /* stopped before its end */
     ck_assert(!sweep_result_complete(folder));
     put_file(folder, "report.json", "{\"updates\":40,\"updates_wanted\":40,\"trajectories\":1,\"seconds\":1,\"after\":{}}");
