@@ -451,6 +451,14 @@ static void end_group(struct local *l, size_t first, size_t last)
         process_wait_gone(&l->process[i], DRAIN_MS);
 }
 
+static double cpu_of(const struct local *l, size_t first, size_t last)
+{
+    double sum = 0.0;
+    for (size_t i = first; i < last; i++)
+        sum += process_cpu_s(&l->process[i]);
+    return sum;
+}
+
 static int finish(struct local *l, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
@@ -475,6 +483,8 @@ static int finish(struct local *l, struct err *e)
         .trajectories = l->trajectories,
         .reward_first = l->reward_first,
         .reward_last = l->reward_last,
+        .model_cpu_s = cpu_of(l, JUDGE, SCORER) + cpu_of(l, TRAINER, l->processes),
+        .pipeline_cpu_s = cpu_of(l, REDIS, JUDGE) + cpu_of(l, SCORER, TRAINER),
         .evaluate_prompts = l->o->judge ? (size_t)l->o->evaluate_prompts : 0,
         .evaluate_pictures = (size_t)l->o->evaluate_pictures,
         .evaluate_seed = l->o->evaluate_seed,

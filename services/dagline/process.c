@@ -76,7 +76,12 @@ int process_start(struct process *p, struct err *e)
 static bool reaped(struct process *p, int options)
 {
     int status;
-    if (p->pid == 0 || waitpid(p->pid, &status, options) != p->pid)
+    siginfo_t info = {0};
+    /* seen first and collected then: its times can be read in between */
+    if (p->pid == 0 || waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOWAIT | options) < 0 || info.si_pid != p->pid)
+        return false;
+    p->ended_cpu_s = process_cpu_s(p);
+    if (waitpid(p->pid, &status, 0) != p->pid)
         return false;
     p->pid = 0;
     p->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -118,6 +123,24 @@ void process_wait_gone(struct process *p, int timeout_ms)
         kill(p->pid, SIGKILL);
         reaped(p, 0);
     }
+}
+
+double process_cpu_s(const struct process *p)
+{
+    char path[64], text[1024];
+    unsigned long long user = 0, system = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)p->pid);
+    FILE *f = p->pid > 0 ? fopen(path, "r") : NULL;
+    if (f == NULL)
+        return p->ended_cpu_s;
+    const size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = 0;
+    /* the name, in parentheses, may hold anything; fields 14 and 15 come after it */
+    const char *rest = strrchr(text, ')');
+    if (rest == NULL || sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+        return p->ended_cpu_s;
+    return p->ended_cpu_s + (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
 void process_last_line(const struct process *p, char *out, size_t bytes)

@@ -24,6 +24,7 @@ struct process {
     char *log;                                  /* owned path; output is appended */
     pid_t pid;                                  /* 0: not running */
     int exit_status;                            /* of the last end: 0..255, or 128 + signal */
+    double ended_cpu_s;                         /* processor time of its ended lives */
     bool wanted;                                /* started again when it ends */
     uint32_t restarts, ends_in_a_row;
     int64_t started_ms, restart_ms;             /* restart_ms: not before */
@@ -42,6 +43,9 @@ bool process_watch(struct process *p, int64_t now_ms);
 void process_end(struct process *p);
 /* Waits up to timeout_ms for it to be gone, then kills it. */
 void process_wait_gone(struct process *p, int timeout_ms);
+
+/* Processor seconds so far, user and system, of all of its lives. */
+double process_cpu_s(const struct process *p);
 
 /* The last line of its log, for an error that points at the cause; "" where there is none. */
 void process_last_line(const struct process *p, char *out, size_t bytes);

@@ -72,6 +72,8 @@ static int write_numbers(const struct report_options *o, const struct evaluation
     json_set_number(v, "seconds", o->seconds);
     json_set_number(v, "reward_first", o->reward_first);
     json_set_number(v, "reward_last", o->reward_last);
+    json_set_number(v, "model_cpu_seconds", o->model_cpu_s);
+    json_set_number(v, "pipeline_cpu_seconds", o->pipeline_cpu_s);
     if (after != NULL) {
         struct json *b = numbers(before), *a = numbers(after);
         json_set(v, "before", &b);
@@ -117,7 +119,11 @@ int report_write(const struct report_options *o, struct err *e)
                o->step > 0 ? o->trajectories : 0.0, o->seconds);
     if (isfinite(o->reward_first))
         buf_format(&out, "; mean reward of training batches %.3f -> %.3f", o->reward_first, o->reward_last);
-    buf_add_text(&out, ".\n\n");
+    buf_add_text(&out, ".\n");
+    if (o->model_cpu_s > 0.0)
+        buf_format(&out, "Processor time: model and judge %.0f s, scorer, store and Redis %.1f s (%.1f %% of the whole).\n",
+                   o->model_cpu_s, o->pipeline_cpu_s, 100.0 * o->pipeline_cpu_s / (o->model_cpu_s + o->pipeline_cpu_s));
+    buf_add_byte(&out, '\n');
     const bool evaluated = o->evaluate_prompts > 0 && o->policy_bytes > 0;
     if (evaluated) {
         if (evaluate_both(o, &before, &after, e) < 0)

@@ -1,6 +1,7 @@
 /* What a run ends with: the table before/after with 95 % intervals on held-out prompts and seeds, printed and kept as
  * report.md, and the commands for what comes next; and the same numbers for programs as report.json:
- *   run, updates, updates_wanted, trajectories, seconds, reward_first, reward_last (means of training batches), and where
+ *   run, updates, updates_wanted, trajectories, seconds, reward_first, reward_last (means of training batches),
+ *   model_cpu_seconds, pipeline_cpu_seconds, and where
  *   held-out prompts were drawn `before` and `after`: one share in 0..1 for each tag, single, hard, soft, diversity_bits. */
 #ifndef DAGLINE_DAGLINE_REPORT_H
 #define DAGLINE_DAGLINE_REPORT_H
@@ -22,6 +23,7 @@ struct report_options {
     size_t policy_bytes;
     uint64_t step;
     double seconds, trajectories, reward_first, reward_last;
+    double model_cpu_s, pipeline_cpu_s; /* of sampler and trainer, with the judge; of scorer, store and Redis */
     size_t evaluate_prompts, evaluate_pictures; /* of each tag, of each prompt; 0: no table */
     uint64_t evaluate_seed;
 };

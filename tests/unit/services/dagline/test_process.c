@@ -64,6 +64,26 @@ START_TEST(output_goes_to_the_log_and_the_status_is_kept)
 }
 END_TEST
 
+START_TEST(processor_time_is_that_of_all_lives)
+{
+    struct err e;
+    temp_folder();
+    struct process p = shell("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done");
+    ck_assert_double_eq(process_cpu_s(&p), 0.0);
+    ck_assert_int_eq(process_start(&p, &e), 0);
+    ck_assert_int_eq(watch(&p, 1), 1);
+    const double once = process_cpu_s(&p);
+    ck_assert_double_gt(once, 0.01); /* a hundred thousand turns of a shell's loop */
+    ck_assert_int_eq(watch(&p, 1), 1);
+    p.wanted = false;
+    ck_assert_double_gt(process_cpu_s(&p), once + 0.01);
+    process_end(&p);
+    process_wait_gone(&p, 2000);
+    process_done(&p);
+    remove_folder();
+}
+END_TEST
+
 START_TEST(a_killed_process_is_started_again_later_each_time)
 {
     struct err e;
@@ -118,6 +138,6 @@ START_TEST(a_missing_binary_ends_with_127_and_says_so)
 }
 END_TEST
 
-SUITE("dagline/process", 20, output_goes_to_the_log_and_the_status_is_kept,
+SUITE("dagline/process", 20, output_goes_to_the_log_and_the_status_is_kept, processor_time_is_that_of_all_lives,
       a_killed_process_is_started_again_later_each_time, ending_asks_first_and_then_kills,
       a_missing_binary_ends_with_127_and_says_so)
