@@ -31,6 +31,15 @@ struct network_shape {
     size_t in, out;
 };
 
+/* A network of state and time.  What it makes of time is the same for every chain, so that part runs once for each step. */
+struct network {
+    struct network_shape shape;
+    struct params *params;
+    struct optim optim;
+    struct runner *of_time, *of_state;
+    real *time, *d_time; /* [T, WIDTH]: what of_state gets of each step, and its gradient */
+};
+
 /* Final states and their log R, the oldest overwritten; ranked now and then. */
 struct buffer {
     size_t count, room;
@@ -47,10 +56,7 @@ struct run {
     size_t D, T, B;
     double dt, sigma;
     struct pool *pool;
-    struct network_shape policy_shape, flow_shape;
-    struct params *policy, *flow;
-    struct optim policy_optim, flow_optim;
-    struct runner *policy_runner, *flow_runner;
+    struct network policy, flow;
     double log_z, log_z_m, log_z_v;
     struct buffer buffer, local;
     double local_step;
@@ -59,7 +65,7 @@ struct run {
     real *states;                            /* [B, T + 1, D] */
     real *x, *u, *d_u;                       /* [B T, D] */
     real *prior;                             /* [B T, D]: its drift, 0 where there is none */
-    real *times;                             /* [B T, WIDTH] */
+    real *times, *d_times;                   /* [B T, WIDTH]: network.time of each row */
     real *embedded;                          /* [T, WIDTH]: sinusoids of each step */
     real *f, *d_f;                           /* [B T] */
     double *log_r;                           /* [B] */
@@ -70,40 +76,87 @@ struct run {
 
 /* ---- networks ---- */
 
-static void network_build(struct graph *g, const void *arg)
+static void time_build(struct graph *g, const void *arg)
+{
+    (void)arg;
+    const struct graph_dense hidden = {.out = WIDTH, .bias = true};
+    const int t = graph_act(g, graph_dense(g, graph_input(g, 1, 1, WIDTH, 0), "time.0", hidden), ACT_GELU);
+    graph_output(g, graph_dense(g, t, "time.2", hidden), 0);
+}
+
+static void state_build(struct graph *g, const void *arg)
 {
     const struct network_shape *const s = arg;
     const struct graph_dense hidden = {.out = WIDTH, .bias = true};
-    const int x = graph_input(g, 1, 1, s->in, 0), time = graph_input(g, 1, 1, WIDTH, 0);
-    int t = graph_act(g, graph_dense(g, time, "time.0", hidden), ACT_GELU);
-    t = graph_dense(g, t, "time.2", hidden);
-    int h = graph_act(g, graph_dense(g, x, "state.0", hidden), ACT_GELU);
+    const int x = graph_input(g, 1, 1, s->in, 0), time = graph_input(g, 1, 1, WIDTH, GRAPH_GRAD);
     struct graph_dense joined = hidden;
-    joined.residual = t;
+    joined.residual = time;
+    int h = graph_act(g, graph_dense(g, x, "state.0", hidden), ACT_GELU);
     h = graph_act(g, graph_dense(g, h, "state.2", joined), ACT_GELU);
     h = graph_act(g, graph_dense(g, h, "joint.0", hidden), ACT_GELU);
     h = graph_act(g, graph_dense(g, h, "joint.2", hidden), ACT_GELU);
     graph_output(g, graph_dense(g, h, "head", (struct graph_dense){.out = s->out, .bias = true}), 0);
 }
 
-static int open_network(struct run *r, struct params **params, struct optim *optim, struct runner **runner,
-                        const struct network_shape *shape, uint64_t seed, struct err *e)
+static int network_open(struct network *n, const struct run *r, size_t out, uint64_t seed, struct err *e)
 {
-    *params = params_new();
-    struct graph *const g = graph_new(*params, 1, (struct graph_options){.mode = GRAPH_DECLARE});
-    network_build(g, shape);
-    graph_free(g);
-    if (params_seal(*params, e) < 0)
+    n->shape = (struct network_shape){r->D, out};
+    n->params = params_new();
+    void (*const build[])(struct graph *, const void *) = {time_build, state_build};
+    for (size_t i = 0; i < 2; i++) {
+        struct graph *const g = graph_new(n->params, 1, (struct graph_options){.mode = GRAPH_DECLARE});
+        build[i](g, &n->shape);
+        graph_free(g);
+    }
+    if (params_seal(n->params, e) < 0)
         return -1;
-    params_init(*params, 0, seed);
-    const struct param *const head = params_at(*params, params_find(*params, "head.weight"));
-    const struct param *const bias = params_at(*params, params_find(*params, "head.bias"));
+    params_init(n->params, 0, seed);
+    const struct param *const head = params_at(n->params, params_find(n->params, "head.weight"));
+    const struct param *const bias = params_at(n->params, params_find(n->params, "head.bias"));
     memset(head->value, 0, head->count * sizeof *head->value);
     memset(bias->value, 0, bias->count * sizeof *bias->value);
-    params_touch_all(*params);
-    *runner = runner_new((struct runner_options){
-        .pool = r->pool, .params = *params, .build = network_build, .arg = shape, .chunk = CHUNK});
-    return optim_open(optim, *params, r->pool, false, e);
+    params_touch_all(n->params);
+    n->of_time = runner_new((struct runner_options){.pool = r->pool, .params = n->params, .build = time_build, .chunk = r->T});
+    n->of_state = runner_new((struct runner_options){
+        .pool = r->pool, .params = n->params, .build = state_build, .arg = &n->shape, .chunk = CHUNK});
+    n->time = mem_new(r->T * WIDTH, sizeof *n->time);
+    n->d_time = mem_new(r->T * WIDTH, sizeof *n->d_time);
+    return optim_open(&n->optim, n->params, r->pool, false, e);
+}
+
+static void network_close(struct network *n)
+{
+    runner_free(n->of_time);
+    runner_free(n->of_state);
+    optim_done(&n->optim);
+    params_free(n->params);
+    mem_free(n->time);
+    mem_free(n->d_time);
+}
+
+/* At every state of the chains, r->x: out [B T, .]. */
+static int network_forward(struct network *n, struct run *r, real *out, struct err *e)
+{
+    const void *const steps[] = {r->embedded}, *const in[] = {r->x, r->times};
+    real *const time[] = {n->time}, *const values[] = {out};
+    if (runner_forward(n->of_time, steps, time, r->T, e) < 0)
+        return -1;
+    for (size_t b = 0; b < r->B; b++)
+        memcpy(r->times + b * r->T * WIDTH, n->time, r->T * WIDTH * sizeof *n->time);
+    return runner_forward(n->of_state, in, values, r->B * r->T, e);
+}
+
+static int network_backward(struct network *n, struct run *r, const real *d_out, struct err *e)
+{
+    const real *const d_values[] = {d_out}, *const d_time[] = {n->d_time};
+    real *const d_in[] = {NULL, r->d_times};
+    if (runner_backward(n->of_state, d_values, d_in, n->optim.grads, e) < 0)
+        return -1;
+    memset(n->d_time, 0, r->T * WIDTH * sizeof *n->d_time);
+    for (size_t b = 0; b < r->B; b++)
+        for (size_t i = 0; i < r->T * WIDTH; i++)
+            n->d_time[i] += r->d_times[b * r->T * WIDTH + i];
+    return runner_backward(n->of_time, d_time, NULL, n->optim.grads, e);
 }
 
 /* ---- densities of one step ---- */
@@ -191,20 +244,22 @@ static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uin
     const double spread = sqrt(r->sigma * r->sigma * r->dt + more * more);
     float *noise = mem_new(n * r->D, sizeof *noise);
     const struct rng g = rng_stream(r->o->seed, stream, step);
-    int rc = 0;
+    const void *const steps[] = {r->embedded};
+    real *const time[] = {r->policy.time};
+    int rc = runner_infer(r->policy.of_time, steps, time, r->T, e);
     for (size_t b = 0; b < n; b++)
         memset(state(r, b, 0), 0, r->D * sizeof(real));
     for (size_t k = 0; rc == 0 && k < r->T; k++) {
         for (size_t b = 0; b < n; b++) {
             memcpy(r->x + b * r->D, state(r, b, k), r->D * sizeof(real));
-            memcpy(r->times + b * WIDTH, r->embedded + k * WIDTH, WIDTH * sizeof *r->times);
+            memcpy(r->times + b * WIDTH, r->policy.time + k * WIDTH, WIDTH * sizeof *r->times);
         }
         const void *const in[] = {r->x, r->times};
         real *const out[] = {r->u};
         if (by_prior)
             memset(r->u, 0, n * r->D * sizeof *r->u);
         else
-            rc = runner_infer(r->policy_runner, in, out, n, e);
+            rc = runner_infer(r->policy.of_state, in, out, n, e);
         rng_normal_fill(&g, (uint64_t)k * n * r->D, noise, n * r->D);
         for (size_t b = 0; rc == 0 && b < n; b++) {
             add_prior(r, b, k);
@@ -350,17 +405,11 @@ static double forward_looking(const struct run *r, size_t k, const real *x)
 
 static int predict(struct run *r, bool flow, struct err *e)
 {
-    const size_t n = r->B * r->T;
     for (size_t b = 0; b < r->B; b++)
-        for (size_t k = 0; k < r->T; k++) {
-            memcpy(r->x + (b * r->T + k) * r->D, state(r, b, k), r->D * sizeof(real));
-            memcpy(r->times + (b * r->T + k) * WIDTH, r->embedded + k * WIDTH, WIDTH * sizeof *r->times);
-        }
-    const void *const in[] = {r->x, r->times};
-    real *const u[] = {r->u}, *const f[] = {r->f};
-    if (runner_forward(r->policy_runner, in, u, n, e) < 0 || (flow && runner_forward(r->flow_runner, in, f, n, e) < 0))
+        memcpy(r->x + b * r->T * r->D, state(r, b, 0), r->T * r->D * sizeof(real));
+    if (network_forward(&r->policy, r, r->u, e) < 0 || (flow && network_forward(&r->flow, r, r->f, e) < 0))
         return -1;
-    for (size_t row = 0; row < n; row++)
+    for (size_t row = 0; row < r->B * r->T; row++)
         add_prior(r, row, row % r->T);
     return 0;
 }
@@ -474,14 +523,13 @@ static int learn(struct run *r, uint64_t step, double *loss, struct err *e)
     *loss = spread_cotangents(r, flow, &d_log_z);
     if (!isfinite(*loss))
         return err_set(e, ERR_NONFINITE, "update %llu: the loss is %g", (unsigned long long)step, *loss);
-    const real *const d_u[] = {r->d_u}, *const d_f[] = {r->d_f};
-    if (runner_backward(r->policy_runner, d_u, NULL, r->policy_optim.grads, e) < 0 ||
-        step_network(&r->policy_optim, r->o->lr * decay(r, step), step, e) < 0)
+    if (network_backward(&r->policy, r, r->d_u, e) < 0 ||
+        step_network(&r->policy.optim, r->o->lr * decay(r, step), step, e) < 0)
         return -1;
     if (flow)
-        return runner_backward(r->flow_runner, d_f, NULL, r->flow_optim.grads, e) < 0
+        return network_backward(&r->flow, r, r->d_f, e) < 0
                    ? -1
-                   : step_network(&r->flow_optim, r->o->flow_lr * decay(r, step), step, e);
+                   : step_network(&r->flow.optim, r->o->flow_lr * decay(r, step), step, e);
     step_log_z(r, d_log_z, step);
     return 0;
 }
@@ -600,10 +648,7 @@ static int open_run(struct run *r, struct err *e)
         return err_set(e, ERR_INVALID, "this wants a prior, and target %s has none; 9of25 has", r->target->name);
     if (pool_new(&r->pool, r->o->threads > 0 ? (size_t)r->o->threads : 1, e) < 0)
         return -1;
-    r->policy_shape = (struct network_shape){r->D, r->D};
-    r->flow_shape = (struct network_shape){r->D, 1};
-    if (open_network(r, &r->policy, &r->policy_optim, &r->policy_runner, &r->policy_shape, r->o->seed, e) < 0 ||
-        open_network(r, &r->flow, &r->flow_optim, &r->flow_runner, &r->flow_shape, r->o->seed + 1, e) < 0)
+    if (network_open(&r->policy, r, r->D, r->o->seed, e) < 0 || network_open(&r->flow, r, 1, r->o->seed + 1, e) < 0)
         return -1;
     r->states = mem_new(r->B * (r->T + 1) * r->D, sizeof *r->states);
     real **const wide[] = {&r->x, &r->u, &r->d_u, &r->prior};
@@ -612,6 +657,7 @@ static int open_run(struct run *r, struct err *e)
     r->f = mem_new(rows, sizeof *r->f);
     r->d_f = mem_new(rows, sizeof *r->d_f);
     r->times = mem_new(rows * WIDTH, sizeof *r->times);
+    r->d_times = mem_new(rows * WIDTH, sizeof *r->d_times);
     r->embedded = mem_new(r->T * WIDTH, sizeof *r->embedded);
     for (size_t k = 0; k < r->T; k++)
         embed_timestep(r->embedded + k * WIDTH, &(double){TIME_SCALE * (double)k * r->dt}, 1, WIDTH, true, 0.0);
@@ -629,17 +675,13 @@ static int open_run(struct run *r, struct err *e)
 
 static void close_run(struct run *r)
 {
-    runner_free(r->policy_runner);
-    runner_free(r->flow_runner);
-    optim_done(&r->policy_optim);
-    optim_done(&r->flow_optim);
-    params_free(r->policy);
-    params_free(r->flow);
+    network_close(&r->policy);
+    network_close(&r->flow);
     pool_free(r->pool);
     buffer_close(&r->buffer);
     buffer_close(&r->local);
-    void *const owned[] = {r->states, r->embedded, r->x,     r->u,          r->d_u,       r->prior, r->f,
-                           r->d_f,    r->times,    r->log_r, r->transition, r->cotangent, r->chain};
+    void *const owned[] = {r->states, r->embedded, r->x,   r->u,     r->d_u,        r->prior,     r->f, r->d_f,
+                           r->times,  r->d_times,  r->log_r, r->transition, r->cotangent, r->chain};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);
 }
