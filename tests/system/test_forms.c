@@ -194,6 +194,27 @@ START_TEST(the_tool_finds_the_form_and_the_settings)
 }
 END_TEST
 
+START_TEST(the_example_in_shell_gives_the_size_of_the_picture)
+{
+    struct proc socat;
+    char listen[64], url[96], log[PROC_PATH_BYTES + 8], folder[PROC_PATH_BYTES];
+    port = proc_free_port();
+    proc_folder(folder);
+    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(listen, sizeof listen, "TCP-LISTEN:%u,bind=127.0.0.1,reuseaddr,fork", port);
+    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
+    proc_start(&socat, (const char *const[]){"socat", listen, "EXEC:docs/reward_service.sh", NULL}, log);
+    proc_wait_port(port, START_MS);
+    char *said = reward_tool((const char *const[]){"score", "--set", url, "--set", "reward.backend=raw", "--set", "reward.path=/",
+                                                   "--prompt", "a red circle", "docs/progress.png", NULL}, 0);
+    double bytes = 0.0;
+    ck_assert_msg(sscanf(said, "%lf\tdocs/progress.png\n", &bytes) == 1 && bytes > 10000.0, "%s", said);
+    free(said);
+    proc_kill(&socat);
+    proc_folder_remove(folder);
+}
+END_TEST
+
 START_TEST(a_run_without_pictures_is_scored_by_its_latents)
 {
     char folder[PROC_PATH_BYTES], binary[PROC_PATH_BYTES], log[PROC_PATH_BYTES + 8], dir[PROC_PATH_BYTES + 8];
@@ -234,4 +255,4 @@ START_TEST(a_run_without_pictures_is_scored_by_its_latents)
 END_TEST
 
 SUITE("system/forms", 240, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
-      the_tool_finds_the_form_and_the_settings, a_run_without_pictures_is_scored_by_its_latents)
+      the_tool_finds_the_form_and_the_settings, the_example_in_shell_gives_the_size_of_the_picture, a_run_without_pictures_is_scored_by_its_latents)
