@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "metrics/stats.h"
 #include "run/monitor.h"
 #include "run/run_chain.h"
 #include "wire/store_client.h"
@@ -33,6 +34,8 @@ struct trainer {
     uint64_t checkpoint_step;   /* durable */
     uint64_t progress;
     int64_t alive_ms;
+    char gauge[TRAJECTORY_COMPONENTS_MAX][TRAJECTORY_NAME_BYTES_MAX]; /* components that /metrics shows */
+    size_t gauges;
     double wait_seconds, train_seconds, publish_seconds; /* of the step under way */
     struct monitor *monitor;
     bool replay_away;
@@ -136,8 +139,56 @@ static int write_checkpoint(struct trainer *t, struct err *e)
     return 0;
 }
 
+/* The first TRAJECTORY_COMPONENTS_MAX names of this process have a gauge: names are a service's choice, and series are few. */
+static bool has_gauge(struct trainer *t, const char *name)
+{
+    size_t at = 0;
+    while (at < t->gauges && strcmp(t->gauge[at], name) != 0)
+        at++;
+    if (at == TRAJECTORY_COMPONENTS_MAX)
+        return false;
+    if (at == t->gauges)
+        snprintf(t->gauge[t->gauges++], sizeof t->gauge[0], "%s", name);
+    return true;
+}
+
+/* Means over the batch of what the final rewards were made of, by name; each over the trajectories that have it (some
+ * rewards are for some prompts alone). */
+static void report_components(struct trainer *t, struct report *r, struct trajectory *const *batch)
+{
+    struct {
+        const char *name;
+        struct stats of;
+    } found[TRAJECTORY_COMPONENTS_MAX];
+    size_t count = 0;
+    for (uint32_t i = 0; i < t->o.batch; i++)
+        for (uint32_t k = 0; k < batch[i]->component_count; k++) {
+            const struct trajectory_component *c = &batch[i]->components[k];
+            size_t at = 0;
+            while (at < count && strcmp(found[at].name, c->name) != 0)
+                at++;
+            if (at == TRAJECTORY_COMPONENTS_MAX)
+                continue;
+            if (at == count) {
+                found[count++].name = c->name;
+                stats_init(&found[at].of);
+            }
+            stats_add(&found[at].of, c->value);
+        }
+    for (size_t i = 0; i < count; i++) {
+        char name[CODEC_NAME_BYTES];
+        snprintf(name, sizeof name, "component/%.36s", found[i].name);
+        report_add(r, name, found[i].of.mean);
+        if (!has_gauge(t, found[i].name))
+            continue;
+        metrics_set(metrics_gauge(monitor_metrics(t->monitor), "reward_component", "mean of the newest update's batch",
+                                  METRICS_LABEL("name", found[i].name)),
+                    found[i].of.mean);
+    }
+}
+
 static int report_step(struct trainer *t, const struct learner_stats *s, const struct replay_stats *replay,
-                       double staleness, struct err *e)
+                       struct trajectory *const *batch, double staleness, struct err *e)
 {
     struct report r = {.step = learner_step(t->learner),
                        .policy_version = t->policy.version,
@@ -189,6 +240,7 @@ static int report_step(struct trainer *t, const struct learner_stats *s, const s
                                       METRICS_NO_LABELS),
                         metrics[i].value);
         }
+    report_components(t, &r, batch);
     return store_client_report(t->store, &r, e);
 }
 
@@ -275,7 +327,7 @@ static int one_step(struct trainer *t, struct err *e)
     t->wait_seconds = got - begun;
     t->train_seconds = trained - got;
     t->publish_seconds = clock_mono_s(NULL) - trained;
-    if (report_step(t, &stats, &replay, staleness, e) < 0)
+    if (report_step(t, &stats, &replay, batch, staleness, e) < 0)
         goto out;
     rc = learner_step(t->learner) % t->o.checkpoint_every == 0 ? write_checkpoint(t, e) : 0;
 out:
