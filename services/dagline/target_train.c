@@ -626,7 +626,7 @@ static int evaluate(struct run *r, struct target_result *out, uint32_t step, boo
     out->dlogz = r->target->log_z - sum / (double)n;
     out->dlogz_rw = fabs(r->target->log_z - (best + log(weights / (double)n)));
     count_modes(out, r->target->mixture, x, rc == 0 ? n : 0);
-    out->w2 = NAN;
+    out->w2 = (double)NAN;
     if (rc == 0 && distance) {
         struct rng g = rng_stream(r->o->seed, STREAM_TRUTH, 0);
         for (size_t i = 0; i < n; i++)
