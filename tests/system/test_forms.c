@@ -228,7 +228,7 @@ START_TEST(a_run_without_pictures_is_scored_by_its_latents)
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", dir);
     snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
     const char *arguments[] = {binary, "run", "--dir", dir, "--no-judge", "--set", url, "--set", "reward.path=/latents",
-                               "--set", "run.iterations=2", "--set", "trainer.batch=8", "--set", "replay.items_min=8",
+                               "--set", "run.iterations=2", "--set", "run.steps=3", "--set", "trainer.batch=8", "--set", "replay.items_min=8",
                                "--set", "run.decode=no", "--set", "reward.backend=latents", NULL};
     proc_start(&run, arguments, log);
     const int status = proc_wait(&run, RUN_MS);

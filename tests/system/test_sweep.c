@@ -19,8 +19,9 @@ static void start(struct proc *p, const char *lr)
     snprintf(dir, sizeof dir, "%s/sweep", folder);
     snprintf(axis, sizeof axis, "trainer.lr=%s", lr);
     proc_start(p,
-               (const char *const[]){binary, "sweep", "--dir", dir, axis, "--set", "run.iterations=3", "--set",
-                                     "trainer.batch=16", "--set", "replay.items_min=16", "--set", "local.evaluate_prompts=0", NULL},
+               (const char *const[]){binary, "sweep", "--dir", dir, axis, "--set", "run.iterations=2", "--set",
+                                     "run.steps=3", "--set", "run.forward_looking=no", "--set", "sampler.batch=8", "--set",
+                                     "trainer.batch=8", "--set", "replay.items_min=8", "--set", "local.evaluate_prompts=0", NULL},
                log_path);
 }
 
