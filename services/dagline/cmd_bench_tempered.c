@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "dagline/command.h"
+#include "dagline/evaluate.h"
 #include "diffusion/pipeline.h"
 #include "run/generate.h"
 #include "shapes/judge.h"
@@ -147,25 +148,14 @@ static int tempered(const void *params, const char *const *arguments, size_t cou
 {
     const struct tempered_params *o = params;
     struct work *w = mem_new(1, sizeof *w);
-    const struct plan_options plan = {.steps = (int)o->steps,
-                                      .eta = 1.0,
-                                      .variance = VARIANCE_FLOOR,
-                                      .floor_kappa = o->variance_floor,
-                                      .last_step_mean = true,
-                                      .clamp_last = true};
     (void)arguments, (void)count;
     w->o = o;
     w->judge = judge_new();
-    int rc = -1;
-    if (pipeline_open(&w->p, o->model, &(struct pipeline_options){.threads = (int)o->threads}, e) < 0)
-        goto out;
-    const struct pipeline_shape *s = pipeline_shape(w->p);
-    if (s->image_height != WORLD_SIDE || s->image_width != WORLD_SIDE)
-        err_set(e, ERR_SHAPE, "the judge reads pictures of %dx%d, this model makes %zux%zu", WORLD_SIDE, WORLD_SIDE,
-                s->image_width, s->image_height);
-    else if (schedule_plan(w->kernels, pipeline_schedule(w->p), &plan, e) == 0)
-        rc = compare(w, e);
-out:
+    const struct pipeline_options po = {.threads = (int)o->threads};
+    const int rc = pipeline_open(&w->p, o->model, &po, e) < 0 ||
+                           evaluate_plan(w->kernels, w->p, (int)o->steps, o->variance_floor, e) < 0
+                       ? -1
+                       : compare(w, e);
     pipeline_close(w->p);
     judge_free(w->judge);
     mem_free(w);

@@ -54,12 +54,6 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
     int rc = -1;
     (void)arguments, (void)count;
     const struct pipeline_options po = {.threads = (int)o->threads};
-    const struct plan_options plan = {.steps = (int)o->steps,
-                                      .eta = 1.0,
-                                      .variance = VARIANCE_FLOOR,
-                                      .floor_kappa = o->variance_floor,
-                                      .last_step_mean = true,
-                                      .clamp_last = true};
     const struct evaluate_options eo = {.kernels = kernels,
                                         .steps = (int)o->steps,
                                         .guidance = o->guidance,
@@ -71,7 +65,7 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
                                         .open_pictures = 32};
     if (pipeline_open(&p, o->model, &po, e) < 0 ||
         (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
-        schedule_plan(kernels, pipeline_schedule(p), &plan, e) < 0 ||
+        evaluate_plan(kernels, p, (int)o->steps, o->variance_floor, e) < 0 ||
         evaluate(&ev, p, &eo, NULL, NULL, e) < 0)
         goto out;
     for (int tag = 0; tag < TAG_COUNT; tag++)

@@ -9,6 +9,26 @@
 #define PICTURE_STREAM(i, j) ((uint64_t)(i) << 32 | (uint64_t)(j))
 #define OPEN_FIRST (1u << 24) /* prompts of the diversity set are numbered from here */
 
+static int check_size(const struct pipeline *p, struct err *e)
+{
+    const struct pipeline_shape *s = pipeline_shape(p);
+    if (s->image_height == WORLD_SIDE && s->image_width == WORLD_SIDE)
+        return 0;
+    return err_set(e, ERR_SHAPE, "the judge reads pictures of %dx%d, this model makes %zux%zu", WORLD_SIDE, WORLD_SIDE,
+                   s->image_width, s->image_height);
+}
+
+int evaluate_plan(struct transition_kernel *kernels, const struct pipeline *p, int steps, double floor_kappa, struct err *e)
+{
+    const struct plan_options plan = {.steps = steps,
+                                      .eta = 1.0,
+                                      .variance = VARIANCE_FLOOR,
+                                      .floor_kappa = floor_kappa,
+                                      .last_step_mean = true,
+                                      .clamp_last = true};
+    return check_size(p, e) < 0 ? -1 : schedule_plan(kernels, pipeline_schedule(p), &plan, e);
+}
+
 double evaluate_rate(const struct evaluate_share *s)
 {
     return s->n > 0 ? (double)s->hits / (double)s->n : 0.0;
@@ -114,10 +134,8 @@ static int diversity(struct evaluation *out, struct work *w, struct err *e)
 int evaluate(struct evaluation *out, struct pipeline *p, const struct evaluate_options *o,
              int (*poll)(void *, struct err *), void *arg, struct err *e)
 {
-    const struct pipeline_shape *s = pipeline_shape(p);
-    if (s->image_height != WORLD_SIDE || s->image_width != WORLD_SIDE)
-        return err_set(e, ERR_SHAPE, "the judge reads pictures of %dx%d, this model makes %zux%zu", WORLD_SIDE, WORLD_SIDE,
-                       s->image_width, s->image_height);
+    if (check_size(p, e) < 0)
+        return -1;
     const double from = clock_mono_s(NULL);
     struct work w = {.p = p, .o = o, .judge = judge_new(), .poll = poll, .arg = arg};
     const size_t a = o->prompts_per_tag * o->pictures, b = o->open_prompts * o->open_pictures;

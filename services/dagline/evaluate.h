@@ -45,6 +45,11 @@ struct evaluation {
     double seconds;
 };
 
+/* The chain that the embedded world's pictures are drawn by: eta 1, the variance floored at `floor_kappa`, the last step by its
+ * mean.  ERR_SHAPE where the model makes pictures of another size than the judge reads. */
+int evaluate_plan(struct transition_kernel *kernels, const struct pipeline *p, int steps, double floor_kappa,
+                  struct err *e) MUST_USE;
+
 double evaluate_rate(const struct evaluate_share *s);
 void evaluate_add(struct evaluate_share *s, bool hit);
 void evaluate_add_clauses(struct evaluate_share clause[CLAUSES], const struct judge_verdict *v);

@@ -166,12 +166,6 @@ int pretrain_look(struct pretraining *t, struct stage *s, char note[96], struct 
     int rc = model_save(t->model, t->model_folder, DTYPE_F32, e);
     stage_swap_average(s);
     const struct pipeline_options po = {.threads = t->o->threads};
-    const struct plan_options plan = {.steps = EVAL_STEPS,
-                                      .eta = 1.0,
-                                      .variance = VARIANCE_FLOOR,
-                                      .floor_kappa = EVAL_FLOOR,
-                                      .last_step_mean = true,
-                                      .clamp_last = true};
     if (rc < 0 || pipeline_open(&p, t->model_folder, &po, e) < 0)
         return -1;
     const struct evaluate_options eo = {.kernels = kernels,
@@ -181,7 +175,7 @@ int pretrain_look(struct pretraining *t, struct stage *s, char note[96], struct 
                                         .prompts_per_tag = 32,
                                         .pictures = 2};
     snprintf(name, sizeof name, "grid-%s-%06" PRIu64 ".png", s->name, s->step);
-    rc = schedule_plan(kernels, pipeline_schedule(p), &plan, e) < 0 || evaluate(&ev, p, &eo, NULL, NULL, e) < 0 ||
+    rc = evaluate_plan(kernels, p, EVAL_STEPS, EVAL_FLOOR, e) < 0 || evaluate(&ev, p, &eo, NULL, NULL, e) < 0 ||
                  file_join(path, t->o->work, name, e) < 0 ||
                  grid_of_prompts(path, p, kernels, EVAL_STEPS, 1.0, t->o->seed, e) < 0
              ? -1
