@@ -88,27 +88,6 @@ static size_t end_of(const struct objective_chain *t)
     return t->first + t->count;
 }
 
-static void detailed_balance(struct objective_cotangent *out, const struct objective_batch *b,
-                             const struct objective_settings *o)
-{
-    const double share = 1.0 / (double)b->transitions;
-    for (size_t j = 0; j < b->m; j++)
-        for (size_t i = b->chain[j].first; i < end_of(&b->chain[j]); i++) {
-            const struct objective_transition *x = &b->transition[i];
-            const double delta = residual(x, o);
-            double slope;
-            const double loss = square(delta, o, &slope), d_delta = 2.0 * slope * share;
-            out[i] = (struct objective_cotangent){
-                .delta = delta,
-                .loss = loss * share,
-                .weight = 1.0,
-                .d_log_pf = d_delta * o->scale,
-                .d_flow_t = d_delta,
-                .d_flow_s = x->terminal ? 0.0 : -d_delta,
-            };
-        }
-}
-
 /* The factor on a score when the action was another policy's. */
 static double action_weight(const struct objective_transition *x, double advantage, enum objective_ratio ratio,
                             const struct objective_settings *o, bool *clipped)
@@ -124,6 +103,30 @@ static double action_weight(const struct objective_transition *x, double advanta
     const double rho = exp(o->scale * log_w);
     *clipped = advantage > 0.0 ? rho > 1.0 + o->clip : rho < 1.0 - o->clip;
     return rho;
+}
+
+static void detailed_balance(struct objective_cotangent *out, const struct objective_batch *b,
+                             const struct objective_settings *o)
+{
+    const double share = 1.0 / (double)b->transitions;
+    for (size_t j = 0; j < b->m; j++)
+        for (size_t i = b->chain[j].first; i < end_of(&b->chain[j]); i++) {
+            const struct objective_transition *x = &b->transition[i];
+            const double delta = residual(x, o);
+            double slope;
+            bool cut = false;
+            const double w = o->ratio == RATIO_TRUNCATED ? action_weight(x, 0.0, o->ratio, o, &cut) : 1.0;
+            const double loss = square(delta, o, &slope), d_delta = 2.0 * slope * share * w;
+            out[i] = (struct objective_cotangent){
+                .delta = delta,
+                .loss = loss * share * w,
+                .weight = w,
+                .clipped = cut,
+                .d_log_pf = d_delta * o->scale,
+                .d_flow_t = d_delta,
+                .d_flow_s = x->terminal ? 0.0 : -d_delta,
+            };
+        }
 }
 
 /* Sums over the transitions of one step of the chain. */

@@ -44,11 +44,14 @@ struct objective_needs {
 };
 struct objective_needs objective_needs(enum objective_kind kind);
 
-/* How actions of another policy than the current one are weighed (DAG_KL). */
+/* How actions of another policy than the current one are weighed: every one by DAG_KL, TRUNCATED by DAG_DB and
+ * RESIDUAL_DB as well.  Those two are regressions, whose optimum is the same for any actions where the policy can reach
+ * it; one of fixed variance cannot, and without the weight stale actions pull it back to the policy that drew them. */
 enum objective_ratio {
     RATIO_NONE,      /* as if they were its own */
-    RATIO_CLIPPED,   /* rho = exp(S log(p/b)), no gradient beyond 1 -+ clip (PPO) */
-    RATIO_TRUNCATED, /* w = min(exp(log(p/b)), weight_max), in nats: the exact one-step correction, truncated */
+    RATIO_CLIPPED,   /* rho = exp(S log(p/b)) on the score, no gradient beyond 1 -+ clip (PPO) */
+    RATIO_TRUNCATED, /* w = min(exp(log(p/b)), weight_max), in nats, on the transition's whole loss, the flow's too: the
+                      * exact one-step correction, truncated */
     RATIO_RESAMPLED, /* another action, drawn by the current policy at the same state, in their place; truncated where
                       * there is none (the last step: only the stored action has a reward) */
 };
@@ -62,7 +65,7 @@ struct objective_settings {
     double policy_weight; /* DAG_KL: of the policy's part */
     enum objective_ratio ratio;
     double clip;          /* DDPO, DAG_KL by RATIO_CLIPPED: half-width of the ratio, in the scaled unit */
-    double weight_max;    /* DAG_KL by RATIO_TRUNCATED */
+    double weight_max;    /* RATIO_TRUNCATED */
     double advantage_max; /* DAG_KL, DDPO: clamp; 0: off */
     bool standardise;     /* DAG_KL: advantages over their standard deviation at the same step */
 };
@@ -99,7 +102,7 @@ struct objective_cotangent {
     double delta;     /* residual of the transition (or of its chain), or its advantage: scaled unit */
     double loss;      /* this transition's share of the loss */
     double weight;    /* the ratio or importance weight that was used; 1 without one */
-    bool clipped;     /* its gradient was cut off by the clip */
+    bool clipped;     /* its gradient was cut off by the clip, or its weight by weight_max */
     double d_log_pf;  /* dL / d log p_F (sum, nats); of the fresh action where one was drawn */
     double d_flow_t;  /* dL / d flow_t */
     double d_flow_s;  /* dL / d flow_s; 0 where s is terminal */

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "dagline/transport.h"
-#include "nn/embed.h"
 #include "nn/optim.h"
 #include "nn/runner.h"
 
@@ -13,7 +12,9 @@
 #include <string.h>
 
 #define WIDTH 64
-#define TIME_SCALE 1000.0
+#define WAVES 64
+#define WAVE_FIRST 0.1 /* radians in the unit of t */
+#define WAVE_LAST 100.0
 #define CHUNK 1500
 #define HALF_LOG_TWO_PI 0.91893853320467274178
 #define BUFFER_MAX 600000u
@@ -25,7 +26,7 @@
 #define LOCAL_ACCEPTANCE 0.574
 #define FAR 5.0 /* standard deviations */
 
-enum { STREAM_ROLLOUT = 201, STREAM_BACKWARD, STREAM_CHOICE, STREAM_EVALUATE, STREAM_LOCAL, STREAM_TRUTH };
+enum { STREAM_ROLLOUT = 201, STREAM_BACKWARD, STREAM_CHOICE, STREAM_EVALUATE, STREAM_LOCAL, STREAM_TRUTH, STREAM_PHASE };
 
 struct network_shape {
     size_t in, out;
@@ -66,7 +67,7 @@ struct run {
     real *x, *u, *d_u;                       /* [B T, D] */
     real *prior;                             /* [B T, D]: its drift, 0 where there is none */
     real *times, *d_times;                   /* [B T, WIDTH]: network.time of each row */
-    real *embedded;                          /* [T, WIDTH]: sinusoids of each step */
+    real *embedded;                          /* [T, 2 WAVES]: sinusoids of each step */
     real *f, *d_f;                           /* [B T] */
     double *log_r;                           /* [B] */
     struct objective_transition *transition; /* [B T] */
@@ -74,13 +75,13 @@ struct run {
     struct objective_chain *chain;           /* [B] */
 };
 
-/* ---- networks ---- */
+/* ---- networks: those of the published runs ---- */
 
 static void time_build(struct graph *g, const void *arg)
 {
     (void)arg;
     const struct graph_dense hidden = {.out = WIDTH, .bias = true};
-    const int t = graph_act(g, graph_dense(g, graph_input(g, 1, 1, WIDTH, 0), "time.0", hidden), ACT_GELU);
+    const int t = graph_act(g, graph_dense(g, graph_input(g, 1, 1, (size_t)2 * WAVES, 0), "time.0", hidden), ACT_GELU);
     graph_output(g, graph_dense(g, t, "time.2", hidden), 0);
 }
 
@@ -91,8 +92,7 @@ static void state_build(struct graph *g, const void *arg)
     const int x = graph_input(g, 1, 1, s->in, 0), time = graph_input(g, 1, 1, WIDTH, GRAPH_GRAD);
     struct graph_dense joined = hidden;
     joined.residual = time;
-    int h = graph_act(g, graph_dense(g, x, "state.0", hidden), ACT_GELU);
-    h = graph_act(g, graph_dense(g, h, "state.2", joined), ACT_GELU);
+    int h = graph_act(g, graph_dense(g, x, "state", joined), ACT_GELU);
     h = graph_act(g, graph_dense(g, h, "joint.0", hidden), ACT_GELU);
     h = graph_act(g, graph_dense(g, h, "joint.2", hidden), ACT_GELU);
     graph_output(g, graph_dense(g, h, "head", (struct graph_dense){.out = s->out, .bias = true}), 0);
@@ -157,6 +157,21 @@ static int network_backward(struct network *n, struct run *r, const real *d_out,
         for (size_t i = 0; i < r->T * WIDTH; i++)
             n->d_time[i] += r->d_times[b * r->T * WIDTH + i];
     return runner_backward(n->of_time, d_time, NULL, n->optim.grads, e);
+}
+
+/* sin and cos of each step's time at frequencies from WAVE_FIRST to WAVE_LAST, each with a phase of its own. */
+static void embed_steps(struct run *r)
+{
+    float phase[WAVES];
+    const struct rng g = rng_stream(r->o->seed, STREAM_PHASE, 0);
+    rng_normal_fill(&g, 0, phase, WAVES);
+    for (size_t k = 0; k < r->T; k++)
+        for (size_t i = 0; i < WAVES; i++) {
+            const double frequency = WAVE_FIRST + (WAVE_LAST - WAVE_FIRST) * (double)i / (WAVES - 1);
+            const double angle = frequency * (double)k * r->dt + (double)phase[i];
+            r->embedded[2 * k * WAVES + i] = (real)sin(angle);
+            r->embedded[(2 * k + 1) * WAVES + i] = (real)cos(angle);
+        }
 }
 
 /* ---- densities of one step ---- */
@@ -658,9 +673,8 @@ static int open_run(struct run *r, struct err *e)
     r->d_f = mem_new(rows, sizeof *r->d_f);
     r->times = mem_new(rows * WIDTH, sizeof *r->times);
     r->d_times = mem_new(rows * WIDTH, sizeof *r->d_times);
-    r->embedded = mem_new(r->T * WIDTH, sizeof *r->embedded);
-    for (size_t k = 0; k < r->T; k++)
-        embed_timestep(r->embedded + k * WIDTH, &(double){TIME_SCALE * (double)k * r->dt}, 1, WIDTH, true, 0.0);
+    r->embedded = mem_new(2 * r->T * WAVES, sizeof *r->embedded);
+    embed_steps(r);
     r->log_r = mem_new(r->B, sizeof *r->log_r);
     r->transition = mem_new(rows, sizeof *r->transition);
     r->cotangent = mem_new(rows, sizeof *r->cotangent);
