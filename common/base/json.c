@@ -71,6 +71,20 @@ int json_parse(struct json **out, const char *text, size_t bytes, size_t bytes_m
     return 0;
 }
 
+struct json *json_next_line(const char **at, const char *end)
+{
+    while (*at < end) {
+        const char *const line = *at, *const stop = memchr(line, '\n', (size_t)(end - line));
+        const size_t bytes = (size_t)((stop != NULL ? stop : end) - line);
+        struct json *v;
+        struct err unreadable;
+        *at = stop != NULL ? stop + 1 : end;
+        if (json_parse(&v, line, bytes, JSON_LINE_BYTES_MAX, &unreadable) == 0)
+            return v;
+    }
+    return NULL;
+}
+
 int json_read_file(struct json **out, const char *path, size_t bytes_max, struct err *e)
 {
     char *text;

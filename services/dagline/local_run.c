@@ -30,7 +30,6 @@
 #define STORE_READY_MS 20000
 #define DRAIN_MS 20000
 #define HISTORY_BYTES_MAX ((size_t)1 << 30)
-#define HISTORY_LINE_BYTES_MAX 65536
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 #define SMOOTH_UPDATES 5
 #define QUARTERS 4
@@ -348,23 +347,17 @@ static int load_history(struct local *l, struct err *e)
         return 0;
     if (file_read_all(path, HISTORY_BYTES_MAX, &text, &n, e) < 0)
         return -1;
-    for (char *line = text, *end; line < text + n; line = end + 1) {
-        struct json *record;
+    const char *at = text;
+    for (struct json *record; (record = json_next_line(&at, text + n)) != NULL; json_free(record)) {
         struct err bad;
         int64_t step;
         double reward, sd, spread, trajectories;
-        end = memchr(line, '\n', (size_t)(text + n - line));
-        if (end == NULL)
-            end = text + n;
-        if (json_parse(&record, line, (size_t)(end - line), HISTORY_LINE_BYTES_MAX, &bad) < 0)
-            continue;
         if (json_get_int(record, "step", 1, INT64_MAX, &step, &bad) == 0 && (uint64_t)step > l->step &&
             json_get_number(record, "reward_mean", -HUGE_VAL, HUGE_VAL, &reward, &bad) == 0 &&
             json_get_number_or(record, "reward_sd", 0.0, HUGE_VAL, 0.0, &sd, &bad) == 0 &&
             json_get_number_or(record, "spread", 0.0, HUGE_VAL, (double)NAN, &spread, &bad) == 0 &&
             json_get_number_or(record, "trajectories", 0.0, HUGE_VAL, 0.0, &trajectories, &bad) == 0)
             take_point(l, (uint64_t)step, reward, sd, spread, trajectories);
-        json_free(record);
     }
     mem_free(text);
     l->first_step = l->step;

@@ -9,7 +9,6 @@
 
 #define REPORT_BYTES_MAX 65536
 #define METRICS_BYTES_MAX ((size_t)1 << 30)
-#define LINE_BYTES_MAX 65536
 
 static int read_quality(struct sweep_quality *q, const struct json *report, const char *field, struct err *e)
 {
@@ -58,28 +57,22 @@ static double number(const struct json *record, const char *name)
 static size_t read_lines(struct line *line, size_t room, const char *text, size_t n)
 {
     size_t count = 0;
-    for (const char *p = text, *end; p < text + n; p = end + 1) {
-        struct json *v;
+    struct json *v;
+    for (const char *at = text; (v = json_next_line(&at, text + n)) != NULL; json_free(v)) {
         struct err bad;
         int64_t step;
-        end = memchr(p, '\n', (size_t)(text + n - p));
-        if (end == NULL)
-            end = text + n;
-        if (json_parse(&v, p, (size_t)(end - p), LINE_BYTES_MAX, &bad) < 0)
-            continue; /* a line cut off by a crash */
-        if (json_get_int(v, "step", 1, (int64_t)room, &step, &bad) == 0) {
-            line[step - 1] = (struct line){
-                /* those that were made, where the replay says so: a replayed one counts once */
-                .trajectories = isfinite(number(v, "replay_inserted")) ? number(v, "replay_inserted") : number(v, "trajectories"),
-                .seconds = number(v, "wait_seconds") + number(v, "train_seconds") + number(v, "publish_seconds"),
-                .reward = number(v, "reward_mean"),
-                .spread = number(v, "spread"),
-                .path_kl = number(v, "path_kl"),
-                .staleness = number(v, "staleness"),
-            };
-            count = (size_t)step > count ? (size_t)step : count;
-        }
-        json_free(v);
+        if (json_get_int(v, "step", 1, (int64_t)room, &step, &bad) < 0)
+            continue;
+        line[step - 1] = (struct line){
+            /* those that were made, where the replay says so: a replayed one counts once */
+            .trajectories = isfinite(number(v, "replay_inserted")) ? number(v, "replay_inserted") : number(v, "trajectories"),
+            .seconds = number(v, "wait_seconds") + number(v, "train_seconds") + number(v, "publish_seconds"),
+            .reward = number(v, "reward_mean"),
+            .spread = number(v, "spread"),
+            .path_kl = number(v, "path_kl"),
+            .staleness = number(v, "staleness"),
+        };
+        count = (size_t)step > count ? (size_t)step : count;
     }
     return count;
 }

@@ -212,7 +212,28 @@ START_TEST(a_file_error_begins_with_the_path)
 }
 END_TEST
 
-SUITE("base/json", 10, bad_documents_are_refused_with_their_place, depth_and_bytes_are_bounded,
+START_TEST(lines_are_walked_and_a_broken_one_is_passed_over)
+{
+    static const char text[] = "{\"a\": 1}\n\n{\"a\": \n{\"a\": 2}\n[{}, 3]\n{\"a\": 3}{\"a\"";
+    static const char *const want[] = {"{\"a\":1}", "{\"a\":2}", "[{},3]"};
+    const char *at = text, *const end = text + sizeof text - 1;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct json *v = json_next_line(&at, end);
+        ck_assert_ptr_nonnull(v);
+        size_t n;
+        char *const got = json_print(v, JSON_LINE, &n);
+        ck_assert_str_eq(got, want[i]);
+        mem_free(got);
+        json_free(v);
+    }
+    ck_assert_ptr_null(json_next_line(&at, end));
+    ck_assert_ptr_eq(at, end);
+    ck_assert_ptr_null(json_next_line(&at, end));
+}
+END_TEST
+
+SUITE("base/json", 10, bad_documents_are_refused_with_their_place, lines_are_walked_and_a_broken_one_is_passed_over,
+      depth_and_bytes_are_bounded,
       typed_getters_name_the_field_and_what_they_want, optional_fields_have_defaults_but_no_other_type,
       an_object_is_walked_in_the_order_of_the_document, what_is_built_prints_exactly_and_reads_back,
       indented_text_looks_as_promised, a_file_error_begins_with_the_path)
