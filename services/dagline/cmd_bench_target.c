@@ -22,7 +22,7 @@
     P(S, flag, forward_looking, "no", "", "", "", "psi = t log R + (1 - t) log of the reference")                      \
     P(S, real, lambda, "2", "1e-6", "1e6", "", "dag_subtb: weight lambda^length of a stretch")                         \
     P(S, real, exploration, "0", "0", "10", "", "deviation of the noise added to every step of rollouts, falling to 0") \
-    P(S, integer, exploration_steps, "5000", "0", "1000000000", "updates", "until it is 0")                            \
+    P(S, integer, exploration_steps, "12500", "0", "1000000000", "updates", "until it is 0")                           \
     P(S, choice, replay, "none", "none|uniform|rank|prior|local", "", "",                                                    \
       "every other update's chains: made back from earlier final states (at random, by rank of log R, or "            \
       "what Langevin chains find from those), or the prior's own")                                                                                        \
@@ -70,7 +70,7 @@ static struct json *settings_of(const struct target_params *o, uint64_t seed)
     if (kinds[o->objective].kind == OBJECTIVE_DAG_SUBTB)
         json_set_number(v, "lambda", o->lambda);
     json_set_string(v, "replay", replay_names[o->replay]);
-    json_set_number(v, o->exploration > 0.0 ? "step_exploration" : "exploration", o->exploration);
+    json_set_number(v, "exploration", o->exploration);
     if (o->exploration > 0.0)
         json_set_int(v, "exploration_steps", o->exploration_steps);
     json_set_int(v, "iterations", o->iterations);
@@ -80,8 +80,7 @@ static struct json *settings_of(const struct target_params *o, uint64_t seed)
     json_set_number(v, "lr", o->lr);
     json_set_number(v, "flow_lr", o->flow_lr);
     json_set_number(v, "log_z_lr", o->log_z_lr);
-    if (o->lr_final < 1.0) /* absent otherwise, so that runs from before it keep their names */
-        json_set_number(v, "lr_final", o->lr_final);
+    json_set_number(v, "lr_final", o->lr_final);
     json_set_int(v, "seed", (int64_t)seed);
     return v;
 }

@@ -11,6 +11,13 @@ struct settings {
     struct net_params net;
 };
 
+static int check(void *arg, struct err *e)
+{
+    const struct settings *s = arg;
+    struct trainer_options unused = {0};
+    return trainer_params_apply(&unused, &s->trainer, e);
+}
+
 static int serve(void *arg, const char *yaml, struct err *e)
 {
     const struct settings *s = arg;
@@ -43,6 +50,7 @@ int main(int argc, char **argv)
         .about = "DAG updates of the policy from the replay",
         .listen = s.trainer.listen,
         .sections = {{&trainer_table, &s.trainer}, {&replay_table, &s.replay}, {&net_table, &s.net}},
+        .check = check,
         .serve = serve,
         .arg = &s};
     return service_main(&service, argc, argv);
