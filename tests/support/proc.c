@@ -1,8 +1,9 @@
 #include "support/proc.h"
 
+#include "base/file.h"
+
 #include <arpa/inet.h>
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -115,22 +116,9 @@ void proc_folder(char out[PROC_PATH_BYTES])
 
 void proc_folder_remove(const char *folder)
 {
-    DIR *d = opendir(folder);
-    if (d == NULL)
-        return;
-    for (struct dirent *f; (f = readdir(d)) != NULL;) {
-        char path[2 * PROC_PATH_BYTES + 2];
-        struct stat st;
-        if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0)
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
-        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
-            proc_folder_remove(path);
-        else
-            unlink(path);
-    }
-    closedir(d);
-    rmdir(folder);
+    struct err e;
+    if (file_remove_tree(folder, &e) < 0)
+        fprintf(stderr, "%s\n", e.text);
 }
 
 static int connect_loopback(uint16_t port)

@@ -1,11 +1,10 @@
-#include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "diffusion/tokenizer.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -159,15 +158,6 @@ START_TEST(texts_that_cannot_be_encoded_are_refused)
 }
 END_TEST
 
-static char folder[] = "/tmp/dagline-tokenizer-XXXXXX";
-
-static void put(const char *name, const char *text)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    ck_assert_int_eq(file_replace(path, text, strlen(text), 0644, NULL), 0);
-}
-
 #define VOCAB "{\"!\":0,\"a\":1,\"b</w>\":2,\"ab</w>\":3,\"<|startoftext|>\":4,\"<|endoftext|>\":5}"
 
 START_TEST(the_padding_of_special_tokens_map_wins)
@@ -175,38 +165,34 @@ START_TEST(the_padding_of_special_tokens_map_wins)
     struct tokenizer *t;
     int32_t ids[6];
     struct err e;
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    put("vocab.json", VOCAB);
-    put("merges.txt", "#version: 0.2\na b</w>\n");
-    put("tokenizer_config.json", "{\"model_max_length\":1e30,\"pad_token\":\"<|endoftext|>\"}");
-    put("special_tokens_map.json",
+    put_in_test_folder("vocab.json", VOCAB);
+    put_in_test_folder("merges.txt", "#version: 0.2\na b</w>\n");
+    put_in_test_folder("tokenizer_config.json", "{\"model_max_length\":1e30,\"pad_token\":\"<|endoftext|>\"}");
+    put_in_test_folder("special_tokens_map.json",
         "{\"pad_token\":{\"content\":\"!\"},\"bos_token\":\"<|startoftext|>\"}");
-    ck_assert_msg(tokenizer_open(&t, folder, &e) == 0, "%s", e.text);
+    ck_assert_msg(tokenizer_open(&t, test_folder(), &e) == 0, "%s", e.text);
     ck_assert_int_eq(tokenizer_length(t), 77);
     ck_assert_int_eq(tokenizer_encode(t, "AB z", ids, 6, NULL, &e), 0);
     static const int32_t want[6] = {4, 3, 5 /* z is unknown */, 5, 0, 0};
     ck_assert(memcmp(ids, want, sizeof want) == 0);
     tokenizer_close(t);
-    ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 END_TEST
 
 START_TEST(tokenizer_json_alone_will_do)
 {
     static const char *const merges[] = {"[\"a b</w>\"]", "[[\"a\",\"b</w>\"]]"};
-    ck_assert_ptr_nonnull(mkdtemp(folder));
     for (size_t i = 0; i < COUNT(merges); i++) {
         struct tokenizer *t;
         char text[512];
         struct err e;
         snprintf(text, sizeof text,
                  "{\"model\":{\"type\":\"BPE\",\"vocab\":" VOCAB ",\"merges\":%s}}", merges[i]);
-        put("tokenizer.json", text);
-        ck_assert_msg(tokenizer_open(&t, folder, &e) == 0, "%s", e.text);
+        put_in_test_folder("tokenizer.json", text);
+        ck_assert_msg(tokenizer_open(&t, test_folder(), &e) == 0, "%s", e.text);
         ck_assert_str_eq(ids_of(t, "ab"), "3");
         tokenizer_close(t);
     }
-    ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 END_TEST
 
@@ -224,19 +210,17 @@ START_TEST(broken_folders_are_refused)
         {VOCAB, "", "{\"pad_token\":\"?\"}", "pad_token"},
         {VOCAB, "", "{\"model_max_length\":\"x\"}", "model_max_length"},
     };
-    ck_assert_ptr_nonnull(mkdtemp(folder));
     struct tokenizer *t;
     struct err e;
-    ck_assert_int_eq(tokenizer_open(&t, folder, &e), -1);
+    ck_assert_int_eq(tokenizer_open(&t, test_folder(), &e), -1);
     ck_assert_int_eq(e.code, ERR_NOT_FOUND);
     for (size_t i = 0; i < COUNT(cases); i++) {
-        put("vocab.json", cases[i].vocab);
-        put("merges.txt", cases[i].merges);
-        put("tokenizer_config.json", cases[i].config);
-        ck_assert_int_eq(tokenizer_open(&t, folder, &e), -1);
+        put_in_test_folder("vocab.json", cases[i].vocab);
+        put_in_test_folder("merges.txt", cases[i].merges);
+        put_in_test_folder("tokenizer_config.json", cases[i].config);
+        ck_assert_int_eq(tokenizer_open(&t, test_folder(), &e), -1);
         ck_assert_msg(strstr(e.text, cases[i].word) != NULL, "case %zu: %s", i, e.text);
     }
-    ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 END_TEST
 

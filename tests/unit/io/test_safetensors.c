@@ -1,11 +1,10 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "io/safetensors.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -242,38 +241,27 @@ START_TEST(unwritable_items_are_refused)
 }
 END_TEST
 
-static char folder[] = "/tmp/dagline-safetensors-XXXXXX";
-
-static const char *in_folder(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
 START_TEST(a_file_on_disk_has_the_bytes_of_the_memory_form)
 {
     uint8_t *bytes;
     char *file;
     size_t size, file_size_bytes;
     struct err e;
-    ck_assert_ptr_nonnull(mkdtemp(folder));
     safetensors_close(encoded(&bytes, &size));
-    ck_assert_msg(safetensors_write(in_folder("a.safetensors"), ITEMS, COUNT(ITEMS), META, 2, &e) ==
+    ck_assert_msg(safetensors_write(in_test_folder("a.safetensors"), ITEMS, COUNT(ITEMS), META, 2, &e) ==
                       0,
                   "%s", e.text);
     ck_assert_int_eq(
-        file_read_all(in_folder("a.safetensors"), 1 << 20, &file, &file_size_bytes, &e), 0);
+        file_read_all(in_test_folder("a.safetensors"), 1 << 20, &file, &file_size_bytes, &e), 0);
     ck_assert(size == file_size_bytes && memcmp(bytes, file, size) == 0);
     struct safetensors *f;
-    ck_assert_int_eq(safetensors_open(&f, in_folder("a.safetensors"), &e), 0);
+    ck_assert_int_eq(safetensors_open(&f, in_test_folder("a.safetensors"), &e), 0);
     ck_assert_uint_eq(safetensors_count(f), COUNT(ITEMS));
     safetensors_close(f);
-    ck_assert_int_eq(safetensors_open(&f, in_folder("b.safetensors"), &e), -1);
+    ck_assert_int_eq(safetensors_open(&f, in_test_folder("b.safetensors"), &e), -1);
     ck_assert_int_eq(e.code, ERR_NOT_FOUND);
     mem_free(bytes);
     mem_free(file);
-    ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 END_TEST
 
@@ -294,14 +282,13 @@ START_TEST(shards_open_as_one_file)
         {"{\"weights\":{}}", -1},
     };
     struct err e;
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(safetensors_write(in_folder("1.safetensors"), &ITEMS[0], 1, NULL, 0, &e), 0);
-    ck_assert_int_eq(safetensors_write(in_folder("2.safetensors"), &ITEMS[2], 1, NULL, 0, &e), 0);
-    ck_assert_int_eq(safetensors_write(in_folder("copy.safetensors"), &ITEMS[0], 1, NULL, 0, &e),
+    ck_assert_int_eq(safetensors_write(in_test_folder("1.safetensors"), &ITEMS[0], 1, NULL, 0, &e), 0);
+    ck_assert_int_eq(safetensors_write(in_test_folder("2.safetensors"), &ITEMS[2], 1, NULL, 0, &e), 0);
+    ck_assert_int_eq(safetensors_write(in_test_folder("copy.safetensors"), &ITEMS[0], 1, NULL, 0, &e),
                      0);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct safetensors *f;
-        const char *path = in_folder("model.safetensors.index.json");
+        const char *path = in_test_folder("model.safetensors.index.json");
         ck_assert_int_eq(file_replace(path, cases[i].index, strlen(cases[i].index), 0644, &e), 0);
         const int rc = safetensors_open(&f, path, &e);
         ck_assert_msg(rc == cases[i].rc, "case %zu: %s", i, rc < 0 ? e.text : "opened");
@@ -310,7 +297,6 @@ START_TEST(shards_open_as_one_file)
             safetensors_close(f);
         }
     }
-    ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 END_TEST
 

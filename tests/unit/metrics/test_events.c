@@ -1,11 +1,10 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "metrics/events.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- reading back: records, then protobuf fields
@@ -91,16 +90,11 @@ static struct field next(struct log *l)
     return (struct field){.bytes = p + 12, .n = n};
 }
 
-static char folder[] = "/tmp/dagline-events-XXXXXX";
-
 static struct events *writer(const struct clock *clock)
 {
     struct events *w;
     struct err e;
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    char run[64];
-    snprintf(run, sizeof run, "%s/a/run", folder);
-    ck_assert_msg(events_open(&w, run, clock, &e) == 0, "%s", e.text);
+    ck_assert_msg(events_open(&w, in_test_folder("a/run"), clock, &e) == 0, "%s", e.text);
     return w;
 }
 
@@ -115,7 +109,6 @@ static void done(struct events *w, struct log *l)
 {
     events_close(w);
     mem_free(l->data);
-    ck_assert_int_eq(file_remove_tree(folder, NULL), 0);
 }
 
 /* ---- claims

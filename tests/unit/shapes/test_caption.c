@@ -4,13 +4,12 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 START_TEST(text_and_spec_round_trip)
 {
@@ -306,7 +305,7 @@ END_TEST
 START_TEST(tokenizer_files_hold_each_token_once)
 {
     static struct tokens t;
-    char folder[] = "/tmp/test_caption.XXXXXX", path[256], *vocabulary, *merges;
+    char *vocabulary, *merges;
     struct err e = {0};
     tokens_init(&t);
     for (int i = 0; i < t.merges; i++)
@@ -316,12 +315,9 @@ START_TEST(tokenizer_files_hold_each_token_once)
             snprintf(y, sizeof y, "%s%s", t.merge[k].left, t.merge[k].right);
             ck_assert_msg(strcmp(x, y) != 0, "'%s' is made twice", x);
         }
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_msg(shapes_tokenizer_write(folder, &e) == 0, "%s", e.text);
-    snprintf(path, sizeof path, "%s/vocab.json", folder);
-    ck_assert_int_eq(file_read_all(path, 1 << 20, &vocabulary, NULL, &e), 0);
-    snprintf(path, sizeof path, "%s/merges.txt", folder);
-    ck_assert_int_eq(file_read_all(path, 1 << 20, &merges, NULL, &e), 0);
+    ck_assert_msg(shapes_tokenizer_write(test_folder(), &e) == 0, "%s", e.text);
+    ck_assert_int_eq(file_read_all(in_test_folder("vocab.json"), 1 << 20, &vocabulary, NULL, &e), 0);
+    ck_assert_int_eq(file_read_all(in_test_folder("merges.txt"), 1 << 20, &merges, NULL, &e), 0);
     char want[64];
     snprintf(want, sizeof want, "\"<|endoftext|>\": %d}", t.vocabulary - 1);
     ck_assert_ptr_nonnull(strstr(vocabulary, want));
@@ -337,7 +333,6 @@ START_TEST(tokenizer_files_hold_each_token_once)
     ck_assert_int_eq(strncmp(merges, "#version", 8), 0);
     mem_free(vocabulary);
     mem_free(merges);
-    ck_assert_int_eq(file_remove_tree(folder, &e), 0);
 }
 END_TEST
 

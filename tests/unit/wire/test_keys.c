@@ -1,45 +1,23 @@
 #include "wire/keys.h"
 
-#include "base/file.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char root[64];
-
-static const char *at(const char *name)
-{
-    static char path[2][256];
-    static int next;
-    char *p = path[next++ % 2];
-    snprintf(p, 256, "%s/%s", root, name);
-    return p;
-}
-
-static void clean_up(void)
-{
-    struct err e;
-    if (file_remove_tree(root, &e) < 0)
-        fprintf(stderr, "%s\n", e.text);
-}
-
 static void setup(void)
 {
     struct err e;
-    snprintf(root, sizeof root, "/tmp/dagline-keys-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
-    ck_assert_int_eq(atexit(clean_up), 0);
-    ck_assert_msg(keys_create_folder(root, &e) == 0, "%s", e.text);
+    ck_assert_msg(keys_create_folder(test_folder(), &e) == 0, "%s", e.text);
 }
 
 static mode_t mode_of(const char *name)
 {
     struct stat st;
-    ck_assert_int_eq(stat(at(name), &st), 0);
+    ck_assert_int_eq(stat(in_test_folder(name), &st), 0);
     return st.st_mode & 07777;
 }
 
@@ -60,15 +38,15 @@ START_TEST(a_secret_key_that_others_can_read_is_refused)
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         struct keys_pair k;
         struct err e;
-        ck_assert_int_eq(chmod(at("store.key"), modes[i]), 0);
-        ck_assert_int_eq(keys_load(&k, root, "store", &e), -1);
+        ck_assert_int_eq(chmod(in_test_folder("store.key"), modes[i]), 0);
+        ck_assert_int_eq(keys_load(&k, test_folder(), "store", &e), -1);
         ck_assert_msg(strstr(e.text, "chmod 0400") != NULL, "%s", e.text);
         ck_assert_uint_eq(k.secret_text[0], 0); /* wiped */
     }
     struct keys_pair k;
     struct err e;
-    ck_assert_int_eq(chmod(at("store.key"), 0600), 0);
-    ck_assert_int_eq(keys_load(&k, root, "store", &e), 0);
+    ck_assert_int_eq(chmod(in_test_folder("store.key"), 0600), 0);
+    ck_assert_int_eq(keys_load(&k, test_folder(), "store", &e), 0);
     keys_wipe(&k);
     for (size_t i = 0; i < sizeof k; i++)
         ck_assert_uint_eq(((const unsigned char *)&k)[i], 0);
@@ -80,10 +58,10 @@ START_TEST(a_pair_that_does_not_belong_together_is_refused_without_quoting_it)
     setup();
     struct keys_pair k, other;
     struct err e;
-    ck_assert_int_eq(keys_load(&other, root, "sampler", &e), 0);
-    ck_assert_int_eq(unlink(at("store.pub")), 0);
-    ck_assert_int_eq(rename(at("sampler.pub"), at("store.pub")), 0);
-    ck_assert_int_eq(keys_load(&k, root, "store", &e), -1);
+    ck_assert_int_eq(keys_load(&other, test_folder(), "sampler", &e), 0);
+    ck_assert_int_eq(unlink(in_test_folder("store.pub")), 0);
+    ck_assert_int_eq(rename(in_test_folder("sampler.pub"), in_test_folder("store.pub")), 0);
+    ck_assert_int_eq(keys_load(&k, test_folder(), "store", &e), -1);
     ck_assert_ptr_nonnull(strstr(e.text, "does not belong"));
     ck_assert_ptr_null(strstr(e.text, other.public_text));
 }
@@ -95,13 +73,13 @@ START_TEST(keys_that_are_there_stay)
     struct keys_pair before, after;
     struct keys_allow_list list;
     struct err e;
-    ck_assert_int_eq(keys_load(&before, root, "trainer", &e), 0);
-    ck_assert_int_eq(unlink(at("scorer.key")), 0);
-    ck_assert_int_eq(unlink(at("scorer.pub")), 0);
-    ck_assert_int_eq(keys_create_folder(root, &e), 0);
-    ck_assert_int_eq(keys_load(&after, root, "trainer", &e), 0);
+    ck_assert_int_eq(keys_load(&before, test_folder(), "trainer", &e), 0);
+    ck_assert_int_eq(unlink(in_test_folder("scorer.key")), 0);
+    ck_assert_int_eq(unlink(in_test_folder("scorer.pub")), 0);
+    ck_assert_int_eq(keys_create_folder(test_folder(), &e), 0);
+    ck_assert_int_eq(keys_load(&after, test_folder(), "trainer", &e), 0);
     ck_assert_str_eq(before.secret_text, after.secret_text);
-    ck_assert_int_eq(keys_allow_load(&list, at("allow"), &e), 0);
+    ck_assert_int_eq(keys_allow_load(&list, in_test_folder("allow"), &e), 0);
     ck_assert_uint_eq(list.count,
                       6); /* the old scorer's line stays until the operator takes it out */
 }

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "support/folder.h"
 #include "support/suite.h"
 #include "wire/codec.h"
 #include "wire/keys.h"
@@ -19,23 +20,11 @@
 
 #define WAIT_MS 5000
 
-static char folder[64];
-
-static void clean_up(void)
-{
-    struct err e;
-    if (file_remove_tree(folder, &e) < 0)
-        fprintf(stderr, "%s\n", e.text);
-}
-
 static const char *make_keys(void)
 {
     struct err e;
-    snprintf(folder, sizeof folder, "/tmp/dagline-wire-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(atexit(clean_up), 0);
-    ck_assert_msg(keys_create_folder(folder, &e) == 0, "%s", e.text);
-    return folder;
+    ck_assert_msg(keys_create_folder(test_folder(), &e) == 0, "%s", e.text);
+    return test_folder();
 }
 
 static struct wire_net *net_of(enum message_party party, const char *keys)

@@ -3,35 +3,21 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-static char folder[64];
-
-static void temp_folder(void)
-{
-    snprintf(folder, sizeof folder, "/tmp/dagline-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-}
 
 static struct process shell(const char *script)
 {
     static char log[128];
     struct process p;
-    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(log, sizeof log, "%s/log", test_folder());
     const char *const arguments[] = {"/bin/sh", "-c", script, NULL};
     process_init(&p, "shell", log, arguments);
     return p;
-}
-
-static void remove_folder(void)
-{
-    struct err e;
-    ck_assert_int_eq(file_remove_tree(folder, &e), 0);
 }
 
 /* Watches until the process has ended `ends` times or 5 s are over; returns how often it ended. */
@@ -48,7 +34,6 @@ static int watch(struct process *p, int ends)
 START_TEST(output_goes_to_the_log_and_the_status_is_kept)
 {
     struct err e;
-    temp_folder();
     struct process p = shell("echo out; echo err >&2; exit 7");
     ck_assert_int_eq(process_start(&p, &e), 0);
     p.wanted = false;
@@ -60,14 +45,12 @@ START_TEST(output_goes_to_the_log_and_the_status_is_kept)
     ck_assert_msg(n == 8 && memcmp(text, "out\nerr\n", 8) == 0, "%.*s", (int)n, text);
     mem_free(text);
     process_done(&p);
-    remove_folder();
 }
 END_TEST
 
 START_TEST(processor_time_is_that_of_all_lives)
 {
     struct err e;
-    temp_folder();
     struct process p = shell("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done");
     ck_assert_double_eq(process_cpu_s(&p), 0.0);
     ck_assert_int_eq(process_start(&p, &e), 0);
@@ -80,14 +63,12 @@ START_TEST(processor_time_is_that_of_all_lives)
     process_end(&p);
     process_wait_gone(&p, 2000);
     process_done(&p);
-    remove_folder();
 }
 END_TEST
 
 START_TEST(a_killed_process_is_started_again_later_each_time)
 {
     struct err e;
-    temp_folder();
     struct process p = shell("kill -9 $$");
     ck_assert_int_eq(process_start(&p, &e), 0);
     const int64_t from = clock_mono_ms(NULL);
@@ -99,14 +80,12 @@ START_TEST(a_killed_process_is_started_again_later_each_time)
     process_end(&p);
     process_wait_gone(&p, 1000);
     process_done(&p);
-    remove_folder();
 }
 END_TEST
 
 START_TEST(ending_asks_first_and_then_kills)
 {
     struct err e;
-    temp_folder();
     struct process deaf = shell("trap '' TERM; while :; do sleep 0.05; done");
     ck_assert_int_eq(process_start(&deaf, &e), 0);
     clock_sleep_ns(NULL, 200 * CLOCK_NS_PER_MS); /* until the trap is set */
@@ -116,16 +95,14 @@ START_TEST(ending_asks_first_and_then_kills)
     ck_assert(!process_watch(&deaf, clock_mono_ms(NULL)));
     ck_assert_int_eq(deaf.pid, 0);
     process_done(&deaf);
-    remove_folder();
 }
 END_TEST
 
 START_TEST(a_missing_binary_ends_with_127_and_says_so)
 {
     struct err e;
-    temp_folder();
     char log[128];
-    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(log, sizeof log, "%s/log", test_folder());
     struct process p;
     const char *const arguments[] = {"/nonexistent/binary", NULL};
     process_init(&p, "missing", log, arguments);
@@ -134,7 +111,6 @@ START_TEST(a_missing_binary_ends_with_127_and_says_so)
     ck_assert_int_eq(watch(&p, 1), 1);
     ck_assert_int_eq(p.exit_status, 127);
     process_done(&p);
-    remove_folder();
 }
 END_TEST
 

@@ -4,26 +4,12 @@
 #include "dagline/sweep_plan.h"
 #include "dagline/sweep_report.h"
 #include "dagline/sweep_result.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-static char folder[64];
-
-static void temp_folder(void)
-{
-    snprintf(folder, sizeof folder, "/tmp/dagline-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-}
-
-static void remove_folder(void)
-{
-    struct err e;
-    ck_assert_int_eq(file_remove_tree(folder, &e), 0);
-}
 
 static void put_file(const char *dir, const char *name, const char *text)
 {
@@ -146,7 +132,7 @@ START_TEST(a_run_is_read_as_smoothed_curves_and_repeated_updates_count_once)
 {
     struct sweep_result r;
     struct err e;
-    temp_folder();
+    const char *const folder = test_folder();
     ck_assert(!sweep_result_complete(folder));
     leave_behind(folder, 40, "0.75");
     ck_assert(sweep_result_complete(folder));
@@ -182,7 +168,6 @@ START_TEST(a_run_is_read_as_smoothed_curves_and_repeated_updates_count_once)
     put_file(folder, "report.json", "{\"updates\":40,\"updates_wanted\":40,\"trajectories\":1,\"seconds\":1,\"after\":{}}");
     ck_assert_int_eq(sweep_result_read(&r, folder, &e), -1);
     ck_assert_msg(strstr(e.text, "report.json") != NULL && strstr(e.text, "before") != NULL, "%s", e.text);
-    remove_folder();
 }
 END_TEST
 
@@ -193,7 +178,7 @@ START_TEST(the_table_has_the_best_first_and_what_is_missing_is_empty)
     struct sweep_result r[6] = {0};
     struct err e;
     char path[FILE_PATH_BYTES_MAX], *table, *line[3];
-    temp_folder();
+    const char *const folder = test_folder();
     ck_assert_int_eq(sweep_plan_read(&p, arguments, 2, &e), 0);
     for (size_t i = 0; i < 6; i++) {
         snprintf(path, sizeof path, "%s/%zu", folder, i);
@@ -218,7 +203,6 @@ START_TEST(the_table_has_the_best_first_and_what_is_missing_is_empty)
     for (size_t i = 0; i < 6; i++)
         sweep_result_done(&r[i]);
     sweep_plan_done(&p);
-    remove_folder();
 }
 END_TEST
 

@@ -5,16 +5,14 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
-static char root[64];
 static struct run_params run;
 static int loud;
 
@@ -24,43 +22,16 @@ static void count_loud(const char *line, void *arg)
     loud += strstr(line, "checkpoint_damaged") != NULL;
 }
 
-static void write_file(const char *name, const char *text)
-{
-    char path[256];
-    struct err e;
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    ck_assert_msg(file_replace(path, text, strlen(text), 0644, &e) == 0, "%s", e.text);
-}
-
-static const char *at(const char *name)
-{
-    static char path[4][256];
-    static int next;
-    char *p = path[next++ % 4];
-    snprintf(p, 256, "%s/%s", root, name);
-    return p;
-}
-
-static void clean_up(void)
-{
-    struct err e;
-    if (file_remove_tree(root, &e) < 0)
-        fprintf(stderr, "%s\n", e.text);
-}
-
 /* A model folder that holds just what the store looks at. */
 static void setup(void)
 {
     struct err e;
-    snprintf(root, sizeof root, "/tmp/dagline-store-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
-    ck_assert_int_eq(atexit(clean_up), 0);
-    ck_assert_int_eq(file_make_folders(at("model/unet"), &e), 0);
-    write_file("model/model_index.json", "{}");
-    write_file("model/unet/config.json", "{\"sample_size\": 8}");
-    write_file("model/unet/weights.fp16.safetensors", "a variant");
-    write_file("model/README.md", "not a part");
-    write_file("prompts.txt", "a red circle\n\n  a blue square \r\n");
+    ck_assert_int_eq(file_make_folders(in_test_folder("model/unet"), &e), 0);
+    put_in_test_folder("model/model_index.json", "{}");
+    put_in_test_folder("model/unet/config.json", "{\"sample_size\": 8}");
+    put_in_test_folder("model/unet/weights.fp16.safetensors", "a variant");
+    put_in_test_folder("model/README.md", "not a part");
+    put_in_test_folder("prompts.txt", "a red circle\n\n  a blue square \r\n");
     run = (struct run_params){.seed = 1,
                               .steps = 20,
                               .eta = 1,
@@ -76,9 +47,9 @@ static void setup(void)
 
 static int try_open(struct store **s, struct err *e)
 {
-    const struct store_options o = {.data = at("data"),
-                                    .model = at("model"),
-                                    .prompts = at("prompts.txt"),
+    const struct store_options o = {.data = in_test_folder("data"),
+                                    .model = in_test_folder("model"),
+                                    .prompts = in_test_folder("prompts.txt"),
                                     .run = &run,
                                     .settings = "",
                                     .keep_checkpoints = 2,
@@ -245,7 +216,7 @@ static const char *blob_path(const char *text)
     hash_sha256(digest, text, strlen(text));
     hash_hex(hex, digest, 32);
     snprintf(name, sizeof name, "data/blobs/%.2s/%s", hex, hex);
-    return at(name);
+    return in_test_folder(name);
 }
 
 START_TEST(the_run_holds_the_model_files_and_the_prompts)
@@ -275,9 +246,9 @@ static char *imported(const char *name, const char *table, const char *column, s
     struct run_spec r = {0};
     struct blobs *b;
     char *text = NULL;
-    write_file(name, table);
-    ck_assert_msg(blobs_open(&b, at("blobs"), e) == 0, "%s", e->text);
-    if (run_import_prompts(&r, b, at(name), column, e) == 0) {
+    put_in_test_folder(name, table);
+    ck_assert_msg(blobs_open(&b, in_test_folder("blobs"), e) == 0, "%s", e->text);
+    if (run_import_prompts(&r, b, in_test_folder(name), column, e) == 0) {
         size_t n;
         uint64_t total;
         text = mem_new(4096, 1);
@@ -413,11 +384,11 @@ START_TEST(what_was_uploaded_just_before_a_restart_outlives_the_first_sweep)
     uint8_t digest[CODEC_DIGEST_BYTES];
     uint64_t bytes;
     setup();
-    ck_assert_msg(blobs_open(&b, at("blobs"), &e) == 0, "%s", e.text);
+    ck_assert_msg(blobs_open(&b, in_test_folder("blobs"), &e) == 0, "%s", e.text);
     ck_assert_int_eq(blobs_import_bytes(b, "weights", 7, digest, &e), 0);
     blobs_close(b);
     /* its manifest may still be on the way */
-    ck_assert_msg(blobs_open(&b, at("blobs"), &e) == 0, "%s", e.text);
+    ck_assert_msg(blobs_open(&b, in_test_folder("blobs"), &e) == 0, "%s", e.text);
     ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 0);
     ck_assert_msg(blobs_verify(b, digest, &bytes, &e) == 0, "%s", e.text);
     ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 1);
@@ -454,7 +425,7 @@ START_TEST(an_upload_that_does_not_fit_the_disk_leaves_nothing)
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     refused(s, chunk_of(&c, "", 0, token), ERR_IO);
     snprintf(part, sizeof part, "data/blobs/07/07%062d.part", 0);
-    ck_assert(!file_exists(at(part)));
+    ck_assert(!file_exists(in_test_folder(part)));
     ck_assert_uint_eq(newest_checkpoint(s).step, 1);
     checkpoint(s, 2, "goes on", token);
     store_close(s);
@@ -528,7 +499,7 @@ START_TEST(only_the_last_k_checkpoints_stay_with_their_blobs)
     ck_assert(!file_exists(blob_path("two")));
     ck_assert(file_exists(blob_path("five")));
     ck_assert(file_exists(blob_path("six")));
-    ck_assert(!file_exists(at("data/checkpoints/000000000004-1.json")));
+    ck_assert(!file_exists(in_test_folder("data/checkpoints/000000000004-1.json")));
     ck_assert_uint_eq(newest_checkpoint(s).step, 6);
     /* What the run itself needs is never swept. */
     message_free(ask(s, get_blob(store_run(s)->prompts_digest), MESSAGE_BLOB));
@@ -552,7 +523,7 @@ START_TEST(a_damaged_checkpoint_gives_way_to_the_one_before_loudly)
         loud = 0;
         if (restart) {
             struct err e;
-            ck_assert_int_eq(file_remove_tree(at("data"), &e), 0);
+            ck_assert_int_eq(file_remove_tree(in_test_folder("data"), &e), 0);
         }
         struct store *s = open_store();
         const uint64_t token = take_token(s);
@@ -584,10 +555,10 @@ START_TEST(a_damaged_manifest_is_set_aside)
     checkpoint(s, 10, "older", token);
     checkpoint(s, 20, "newer", token);
     store_close(s);
-    damage(at("data/checkpoints/000000000020-1.json"));
+    damage(in_test_folder("data/checkpoints/000000000020-1.json"));
     s = open_store();
     ck_assert_uint_eq(newest_checkpoint(s).step, 10);
-    ck_assert(file_exists(at("data/checkpoints/000000000020-1.json.corrupt")));
+    ck_assert(file_exists(in_test_folder("data/checkpoints/000000000020-1.json.corrupt")));
     store_close(s);
 }
 END_TEST
@@ -596,11 +567,11 @@ START_TEST(what_a_crash_left_is_removed_at_start)
 {
     setup();
     store_close(open_store());
-    write_file("data/blobs/ab/abcd.part", "half");
-    write_file("data/checkpoints/000000000020-1.json.tmp-1-0", "half");
+    put_in_test_folder("data/blobs/ab/abcd.part", "half");
+    put_in_test_folder("data/checkpoints/000000000020-1.json.tmp-1-0", "half");
     store_close(open_store());
-    ck_assert(!file_exists(at("data/blobs/ab/abcd.part")));
-    ck_assert(!file_exists(at("data/checkpoints/000000000020-1.json.tmp-1-0")));
+    ck_assert(!file_exists(in_test_folder("data/blobs/ab/abcd.part")));
+    ck_assert(!file_exists(in_test_folder("data/checkpoints/000000000020-1.json.tmp-1-0")));
 }
 END_TEST
 
@@ -622,7 +593,7 @@ START_TEST(a_repeated_report_is_one_line)
     message_free(ask(s, m, MESSAGE_OK));
     char *text;
     struct err e;
-    ck_assert_int_eq(file_read_all(at("data/metrics.jsonl"), 65536, &text, NULL, &e), 0);
+    ck_assert_int_eq(file_read_all(in_test_folder("data/metrics.jsonl"), 65536, &text, NULL, &e), 0);
     ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
     ck_assert_ptr_nonnull(strstr(text, "loss"));
     mem_free(text);
