@@ -47,16 +47,6 @@ static int open_flow(struct learner *l, struct err *e)
     return optim_open(&l->flow, l->flow_params, pipeline_pool(l->pipeline), false, e);
 }
 
-bool learner_resamples(const struct learner *l)
-{
-    return l->o.objective.kind == OBJECTIVE_DAG_KL && l->o.objective.ratio == RATIO_RESAMPLED;
-}
-
-bool learner_wants_base(const struct learner *l)
-{
-    return l->needs.base || l->o.anchor > 0.0;
-}
-
 int learner_open(struct learner **out, const struct learner_options *o, struct err *e)
 {
     struct learner *l = mem_new(1, sizeof *l);

@@ -50,10 +50,6 @@ struct learner {
     size_t transitions_room, chains_room;
 };
 
-/* Whether the objective draws actions anew (RATIO_RESAMPLED); whether the base model's output is wanted. */
-bool learner_resamples(const struct learner *l);
-bool learner_wants_base(const struct learner *l);
-
 /* ---- a micro-batch: whole trajectories, whose states and transitions stand in the arrays above ---- */
 
 /* Memory for so many states at one time; micro_batch_bytes: what it takes. */

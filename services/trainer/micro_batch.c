@@ -10,6 +10,18 @@
 #define NO_ROW UINT32_MAX
 #define FRESH_SEED 0x66726573u
 
+/* Whether the objective draws actions anew. */
+static bool resamples(const struct learner *l)
+{
+    return l->o.objective.kind == OBJECTIVE_DAG_KL && l->o.objective.ratio == RATIO_RESAMPLED;
+}
+
+/* Whether the base model's output is wanted. */
+static bool wants_base(const struct learner *l)
+{
+    return l->needs.base || l->o.anchor > 0.0;
+}
+
 static size_t context_of(const struct learner *l)
 {
     return l->shape->tokens * l->shape->condition_width;
@@ -29,9 +41,9 @@ int micro_batch_open(struct learner *l, size_t states_max, struct err *e)
     l->contexts = new_slab(n * context, e);
     if (l->x == NULL || l->out == NULL || l->d_out == NULL || l->contexts == NULL)
         return -1;
-    if (learner_wants_base(l) && (l->base = new_slab(n * D, e)) == NULL)
+    if (wants_base(l) && (l->base = new_slab(n * D, e)) == NULL)
         return -1;
-    if (learner_resamples(l)) {
+    if (resamples(l)) {
         l->fresh = new_slab(n * D, e);
         l->fresh_contexts = new_slab(n * context, e);
         if (l->fresh == NULL || l->fresh_contexts == NULL)
@@ -65,7 +77,7 @@ void micro_batch_close(struct learner *l)
 uint64_t micro_batch_bytes(const struct learner *l)
 {
     const uint64_t D = l->shape->latent_elements, context = context_of(l);
-    return l->states_max * ((learner_wants_base(l) ? 4 : 3) * D + context + (learner_resamples(l) ? D + context : 0)) *
+    return l->states_max * ((wants_base(l) ? 4 : 3) * D + context + (resamples(l) ? D + context : 0)) *
            sizeof(real);
 }
 
@@ -131,7 +143,7 @@ static double psi_of(const struct learner *l, const struct trajectory *t, const 
 /* The action that the current policy drew for transition i of the micro-batch, or NULL. */
 static const real *fresh_action(const struct learner *l, size_t i)
 {
-    return learner_resamples(l) && l->fresh_row[i] != NO_ROW ? l->fresh + l->fresh_row[i] * l->shape->latent_elements : NULL;
+    return resamples(l) && l->fresh_row[i] != NO_ROW ? l->fresh + l->fresh_row[i] * l->shape->latent_elements : NULL;
 }
 
 struct objective_transition micro_batch_transition(const struct learner *l, size_t i)
@@ -253,14 +265,14 @@ int micro_batch_forward(struct learner *l, bool train, struct err *e)
     const void *const inputs[] = {l->x, l->times, l->contexts};
     real *const outputs[] = {l->flow_out};
     /* the base model first: it may not come between a forward pass and its backward pass */
-    if (learner_wants_base(l) && pipeline_predict_base(l->pipeline, l->base, l->x, l->times, l->conditions, l->n_policy,
+    if (wants_base(l) && pipeline_predict_base(l->pipeline, l->base, l->x, l->times, l->conditions, l->n_policy,
                                                l->o.guidance, e) < 0)
         return -1;
     if (train ? pipeline_train_forward(l->pipeline, l->out, l->x, l->times, l->conditions, l->n_policy, l->o.guidance, e) < 0
               : pipeline_predict(l->pipeline, l->out, NULL, l->x, l->times, l->conditions, l->n_policy, l->o.guidance, e) < 0)
         return -1;
     /* as with the base model: no pass of the flow network between its forward and its backward pass */
-    if (learner_resamples(l) && resample(l, e) < 0)
+    if (resamples(l) && resample(l, e) < 0)
         return -1;
     if (!l->needs.flow)
         return 0;
