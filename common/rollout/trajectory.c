@@ -238,20 +238,33 @@ int trajectory_check(const struct trajectory *t, bool scored, struct err *e)
     return scored ? check_scores(t, e) : 0;
 }
 
+uint32_t trajectory_stratum(uint32_t trainable, uint32_t n, uint32_t i, uint32_t *first)
+{
+    assert(n > 0 && n <= trainable && i < n);
+    if (i + 1 == n) {
+        *first = trainable - 1;
+        return 1;
+    }
+    const uint64_t others = trainable - 1;
+    *first = (uint32_t)(i * others / (n - 1));
+    return (uint32_t)((i + 1) * others / (n - 1)) - *first;
+}
+
 uint32_t trajectory_choose(bool *keep, uint32_t steps, uint32_t trainable, double fraction,
                            const double *u)
 {
     assert(trainable > 0 && trainable <= steps && fraction > 0.0 && fraction <= 1.0);
     /* A hair below: 0.3 * 10 must give 3 strata although it is 3.0000000000000004. */
+    const uint32_t least = trainable < 2 ? trainable : 2;
     uint32_t n = (uint32_t)ceil(fraction * trainable - 1e-9);
-    n = n == 0 ? 1 : n > trainable ? trainable : n;
+    n = n < least ? least : n > trainable ? trainable : n;
     for (uint32_t k = 0; k < steps; k++)
         keep[k] = false;
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t low = (uint32_t)((uint64_t)i * trainable / n);
-        const uint32_t high = (uint32_t)((uint64_t)(i + 1) * trainable / n);
+        uint32_t first;
+        const uint32_t width = trajectory_stratum(trainable, n, i, &first);
         assert(u[i] >= 0.0 && u[i] < 1.0);
-        keep[i + 1 == n ? trainable - 1 : low + (uint32_t)(u[i] * (high - low))] = true;
+        keep[first + (uint32_t)(u[i] * width)] = true;
     }
     return n;
 }

@@ -94,10 +94,14 @@ size_t trajectory_image_bytes(const struct trajectory *t);
  * `scored` also asks for finite rewards. One line naming the field on failure. */
 int trajectory_check(const struct trajectory *t, bool scored, struct err *e) MUST_USE;
 
-/* Which transitions to keep: `keep` [steps] is filled with the stratified choice of
- * ceil(fraction * trainable) of the first `trainable` steps, one per stratum, the last trainable
- * one always included; u: one uniform in [0,1) per stratum, drawn by the caller. Returns the count. */
+/* Which transitions to keep: `keep` [steps] is filled with the stratified choice of n = ceil(fraction * trainable) of the
+ * first `trainable` steps, at least two where there are two.  The last of them, which alone has the reward of the picture,
+ * is a stratum of its own and always kept; the others are cut into n - 1 strata, and one step of each is kept, so that
+ * every step can be.  u: one uniform in [0,1) for each stratum, drawn by the caller.  Returns n. */
 uint32_t trajectory_choose(bool *keep, uint32_t steps, uint32_t trainable, double fraction,
                            const double *u);
+
+/* Stratum i of those n: its first step, and how many it has.  A kept step stands for so many. */
+uint32_t trajectory_stratum(uint32_t trainable, uint32_t n, uint32_t i, uint32_t *first);
 
 #endif

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define JPEG_QUALITY 95
-#define ERROR_BYTES_MAX 160
 
 enum { PICTURE_PNG, PICTURE_JPEG }; /* reward.image_format */
 
@@ -121,9 +120,15 @@ int form_metadata(struct json **out, const struct backend_item *item, struct err
 
 int form_parse(struct json **out, const struct form_answer *a, struct err *e)
 {
-    char said[ERROR_BYTES_MAX];
-    oip_read_error(said, sizeof said, a->body, a->bytes);
-    if (said[0] != 0)
-        return err_set(e, ERR_INVALID, "the service says: %s", said);
-    return json_parse(out, a->body, a->bytes, a->bytes, e);
+    return json_parse(out, a->body, a->bytes, a->bytes, e) < 0 ? -1 : form_refuse_error(out, e);
+}
+
+int form_refuse_error(struct json **answer, struct err *e)
+{
+    char said[OIP_SAID_BYTES];
+    if (!oip_said_error(said, sizeof said, *answer))
+        return 0;
+    json_free(*answer);
+    *answer = NULL;
+    return err_set(e, ERR_INVALID, "the service says: %s", said);
 }

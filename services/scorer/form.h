@@ -100,4 +100,7 @@ int form_metadata(struct json **out, const struct backend_item *item, struct err
 /* Parses an answer; one that is {"error": ...} is refused with what it says. */
 int form_parse(struct json **out, const struct form_answer *a, struct err *e) MUST_USE;
 
+/* Refuses an answer that says {"error": ...}, whatever else it holds: frees it then, and sets *answer to NULL. */
+int form_refuse_error(struct json **answer, struct err *e) MUST_USE;
+
 #endif

@@ -7,7 +7,7 @@
  *   reward.judge: yes_no   P(yes) / (P(yes) + P(no)) from the first token's alternatives
  *                          (logprobs)
  *
- * Where neither is found the answer is refused: a judge that rambles has given no score. */
+ * Where neither is found, or the text was cut off, the answer is refused: a judge that rambles has given no score. */
 #include "base/mem.h"
 #include "scorer/form.h"
 
@@ -160,7 +160,12 @@ static int read_number(double *out, const struct chat_form *f, const struct json
                        struct err *e)
 {
     const struct json *message;
-    const char *text;
+    const char *text, *ended;
+    if (json_get_string_or(choice, "finish_reason", ANSWER_TEXT_BYTES_MAX, "", &ended, e) < 0)
+        return -1;
+    if (strcmp(ended, "length") == 0 || strcmp(ended, "content_filter") == 0)
+        return err_set(e, ERR_INVALID, "the judge was cut off (finish_reason %s): its last number need not be its verdict",
+                       ended);
     if (json_get_object(choice, "message", &message, e) < 0 ||
         json_get_string(message, "content", ANSWER_TEXT_BYTES_MAX, &text, e) < 0)
         return -1;

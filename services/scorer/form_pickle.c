@@ -125,16 +125,9 @@ static int read_answer(void *self, struct backend_score *scores, size_t n, const
     const struct pickle_form *f = self;
     struct json *doc = NULL;
     (void)id;
-    if (pickle_read(&doc, a->body, a->bytes, e) < 0)
+    if (pickle_read(&doc, a->body, a->bytes, e) < 0 || form_refuse_error(&doc, e) < 0)
         return -1;
-    const struct json *error = json_is_object(doc) ? json_get(doc, "error") : NULL;
-    const char *said;
-    struct err none;
-    int rc;
-    if (error != NULL && json_as_string(error, "error", SIZE_MAX, &said, &none) == 0)
-        rc = err_set(e, ERR_INVALID, "the service says: %.160s", said);
-    else
-        rc = pointer_scores(scores, n, &f->scores, doc, f->p, e);
+    const int rc = pointer_scores(scores, n, &f->scores, doc, f->p, e);
     json_free(doc);
     return rc;
 }

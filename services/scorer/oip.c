@@ -627,8 +627,11 @@ int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_mod
     memset(scores, 0, n * sizeof *scores);
     for (size_t i = 0; i < n; i++)
         scores[i].component_count = m->component_count;
+    char said[OIP_SAID_BYTES];
     if (!json_is_object(v))
         err_set(e, ERR_INVALID, "a list, not an object");
+    else if (oip_said_error(said, sizeof said, v))
+        err_set(e, ERR_INVALID, "the service says: %s", said);
     else if (json_get_string_or(v, "id", OIP_ID_BYTES_MAX, id, &echoed, e) < 0)
         ;
     else if (echoed[0] != 0 && strcmp(echoed, id) != 0)
@@ -644,18 +647,34 @@ int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_mod
     return rc < 0 ? err_wrap(e, "answer") : 0;
 }
 
-void oip_read_error(char *out, size_t out_bytes, const void *body, size_t bytes)
+bool oip_said_error(char *out, size_t out_bytes, const struct json *answer)
 {
-    struct json *v = NULL;
-    const char *text;
+    const struct json *const error = json_is_object(answer) ? json_get(answer, "error") : NULL;
+    const char *text = "";
+    bool flag = true;
+    char *printed = NULL;
     out[0] = 0;
-    if (bytes == 0 || json_parse(&v, body, bytes, 64u << 10, NULL) < 0)
-        return;
-    if (json_is_object(v) && json_get_string(v, "error", 64u << 10, &text, NULL) == 0)
-        snprintf(out, out_bytes, "%s", text);
+    if (error == NULL || strcmp(json_type_name(error), "null") == 0 ||
+        (json_as_bool(error, "error", &flag, NULL) == 0 && !flag) ||
+        (json_as_string(error, "error", SIZE_MAX, &text, NULL) == 0 && text[0] == 0))
+        return false;
+    if (text[0] == 0 && !(json_is_object(error) && json_get_string(error, "message", SIZE_MAX, &text, NULL) == 0))
+        text = printed = json_print(error, JSON_LINE, NULL);
+    snprintf(out, out_bytes, "%s", text);
+    mem_free(printed);
     for (char *p = out; *p != 0; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = ' ';
+    return true;
+}
+
+void oip_read_error(char *out, size_t out_bytes, const void *body, size_t bytes)
+{
+    struct json *v = NULL;
+    out[0] = 0;
+    if (bytes == 0 || json_parse(&v, body, bytes, 64u << 10, NULL) < 0)
+        return;
+    oip_said_error(out, out_bytes, v);
     json_free(v);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "scorer/backend.h"
 
 #include <stdbool.h>
@@ -59,8 +60,12 @@ int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_mod
                     const char *id, const void *body, size_t bytes, size_t json_bytes,
                     struct err *e) MUST_USE;
 
-/* The text of an {"error": "..."} body, for logs; "" where it is something else.  Cut to
- * `out_bytes`. */
+/* Whether an answer's "error" says something (null, false and "" do not): its text, or its message, or its JSON, as one
+ * line cut to `out_bytes`; "" otherwise.  Such an answer is a failure, whatever else it holds. */
+#define OIP_SAID_BYTES 160
+bool oip_said_error(char *out, size_t out_bytes, const struct json *answer);
+
+/* The same of a body that need not be an answer at all, for logs. */
 void oip_read_error(char *out, size_t out_bytes, const void *body, size_t bytes);
 
 /* Seconds of a Retry-After header: a number, or an HTTP date against now; capped to cap_s; -1:

@@ -249,28 +249,32 @@ static int step_both(struct learner *l, struct learner_stats *stats, struct err 
 static int measure_kl(struct learner *l, struct trajectory *const *batch, size_t n, double *kl, struct err *e)
 {
     const size_t D = l->shape->latent_elements;
-    const size_t K = l->o.kl_states < l->states_max ? l->o.kl_states : l->states_max;
+    const size_t most = l->states_max < LEARNER_KL_STATES_MAX ? l->states_max : LEARNER_KL_STATES_MAX;
+    const size_t K = l->o.kl_states < most ? l->o.kl_states : most;
     if (K == 0)
         return 0;
     struct rng g = rng_stream(l->o.seed, KL_STREAM, (uint32_t)l->step);
-    const struct transition_kernel *kernel[TRAJECTORY_STATES_MAX];
-    double scale = 0.0;
+    const struct transition_kernel *kernel[LEARNER_KL_STATES_MAX];
+    double share[LEARNER_KL_STATES_MAX];
     for (size_t i = 0; i < K; i++) {
         const struct trajectory *t = batch[rng_below(&g, n)];
-        const struct trajectory_transition *x = &t->transitions[rng_below(&g, t->transition_count)];
+        const uint32_t trainable = t->states[t->state_count - 1].step, at = (uint32_t)rng_below(&g, t->transition_count);
+        const struct trajectory_transition *x = &t->transitions[at];
+        uint32_t first;
         if (pipeline_condition(l->pipeline, t->prompt, &l->conditions[i], NULL, e) < 0)
             return -1;
         kernel[i] = &l->o.kernels[x->step];
         l->times[i] = (double)kernel[i]->t;
         memcpy(l->x + i * D, t->latents + (size_t)x->from * D, D * sizeof *l->x);
-        scale = fmax(scale, (double)t->states[t->state_count - 1].step); /* trainable steps of the chain */
+        /* drawn with probability 1 / (count * its stratum) */
+        share[i] = t->transition_count * trajectory_stratum(trainable, t->transition_count, at, &first) / (double)K;
     }
     if (pipeline_predict(l->pipeline, l->out, NULL, l->x, l->times, l->conditions, K, l->o.guidance, e) < 0 ||
         pipeline_predict_base(l->pipeline, l->d_out, l->x, l->times, l->conditions, K, l->o.guidance, e) < 0)
         return -1;
     *kl = 0.0;
     for (size_t i = 0; i < K; i++)
-        *kl += scale / (double)K * step_kl(kernel[i], l->out + i * D, l->d_out + i * D, D);
+        *kl += share[i] * step_kl(kernel[i], l->out + i * D, l->d_out + i * D, D);
     return 0;
 }
 

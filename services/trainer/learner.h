@@ -20,6 +20,7 @@
 
 #define LEARNER_FLOW_LEVELS_MAX 6
 #define LEARNER_QUARTERS 4
+#define LEARNER_KL_STATES_MAX 256
 
 /* What the forward-looking reward of a state is worth: psi = beta * weight(t) * r. */
 enum learner_psi {
@@ -54,7 +55,7 @@ struct learner_options {
     uint32_t flow_levels, flow_channels[LEARNER_FLOW_LEVELS_MAX];
     double flow_scale;        /* log F~ = flow_scale * the network's output */
     uint32_t micro_batch;     /* states of a pass at most, whole trajectories; 0: as many as memory allows */
-    uint32_t kl_states;       /* states on which the distance to the base model is measured; 0: never */
+    uint32_t kl_states;       /* states on which the distance to the base model is measured, at most a micro-batch; 0: never */
 };
 
 struct learner_stats {

@@ -36,32 +36,41 @@ START_TEST(a_fraction_of_the_steps_is_spread_and_holds_the_last_trainable_one)
         uint32_t steps, trainable;
         double fraction;
         uint32_t count;
-    } cases[] = {{20, 19, 1.0, 19}, {20, 19, 0.5, 10}, {10, 10, 0.3, 3}, {10, 10, 0.001, 1},
-                 {1, 1, 1.0, 1},    {50, 49, 0.1, 5},  {10, 10, 0.31, 4}};
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
-        for (int draw = 0; draw <= 10; draw++) {
+    } cases[] = {{20, 19, 1.0, 19}, {20, 19, 0.5, 10}, {10, 10, 0.3, 3}, {10, 10, 0.001, 2}, {10, 9, 0.5, 5},
+                 {1, 1, 1.0, 1},    {50, 49, 0.1, 5},  {10, 10, 0.31, 4}, {2, 2, 0.1, 2}};
+    enum { DRAWS = 1000 };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        uint32_t times[64] = {0};
+        for (int draw = 0; draw <= DRAWS; draw++) {
             bool keep[64];
             double u[64];
             for (int i = 0; i < 64; i++)
-                u[i] = draw == 10 ? nextafter(1.0, 0.0) : draw * 0.1;
+                u[i] = draw == DRAWS ? nextafter(1.0, 0.0) : (draw + 0.5) / DRAWS;
             const uint32_t n =
                 trajectory_choose(keep, cases[c].steps, cases[c].trainable, cases[c].fraction, u);
             uint32_t kept = 0;
             for (uint32_t k = 0; k < cases[c].steps; k++) {
                 kept += keep[k];
+                times[k] += keep[k];
                 ck_assert(!keep[k] || k < cases[c].trainable);
             }
             ck_assert_msg(n == cases[c].count && kept == n, "case %zu draw %d: %u, kept %u", c,
                           draw, n, kept);
             ck_assert(keep[cases[c].trainable - 1]);
-            for (uint32_t i = 0; i < n; i++) { /* one in each stratum */
-                uint32_t in = 0;
-                for (uint32_t k = i * cases[c].trainable / n; k < (i + 1) * cases[c].trainable / n;
-                     k++)
-                    in += keep[k];
-                ck_assert_uint_eq(in, 1);
-            }
         }
+        /* every step has its turn, as often as its stratum's size says; the strata are all of the steps */
+        uint32_t next = 0;
+        for (uint32_t i = 0; i < cases[c].count; i++) {
+            uint32_t first;
+            const uint32_t width = trajectory_stratum(cases[c].trainable, cases[c].count, i, &first);
+            ck_assert_uint_eq(first, next);
+            for (uint32_t k = first; k < first + width; k++)
+                ck_assert_msg(fabs((double)times[k] - (double)DRAWS / width) <= 2.0, "case %zu: step %u kept %u times", c, k,
+                              times[k]);
+            next = first + width;
+        }
+        ck_assert_uint_eq(next, cases[c].trainable);
+    }
 }
 END_TEST
 

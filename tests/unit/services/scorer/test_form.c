@@ -233,6 +233,9 @@ START_TEST(wrong_answers_are_refused_whole)
         {"{\"rewards\":0.5}", "expected a list of 2 numbers"},
         {"{\"scores\":[0.5,0.5]}", "the answer has no rewards"},
         {"{\"error\":\"out of memory\"}", "the service says: out of memory"},
+        {"{\"error\":{\"code\":500,\"message\":\"no\\nGPU\"},\"rewards\":[0,0]}", "the service says: no GPU"},
+        {"{\"error\":{\"code\":500},\"rewards\":[0,0]}", "the service says: {\"code\":500}"},
+        {"{\"error\":true,\"rewards\":[0,0]}", "the service says: true"},
         {"[]", "the answer has no rewards"},
         {"", ""},
         {"{\"rewards\":[0.5,0.5]} x", ""},
@@ -246,6 +249,24 @@ START_TEST(wrong_answers_are_refused_whole)
         ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "%s: got '%s' want '%s'",
                       cases[i].answer, e.text, cases[i].want);
     }
+    /* what says that there is no error */
+    static const char *const good[] = {"null", "false", "\"\""};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct backend_score scores[2];
+        char text[80];
+        snprintf(text, sizeof text, "{\"error\":%s,\"rewards\":[0.5,0.25]}", good[i]);
+        ck_assert_msg(answer(scores, 2, text, &e) == 0, "%s: %s", text, e.text);
+        ck_assert_double_eq(scores[1].value, 0.25);
+    }
+    /* however long the rest is */
+    char *text = mem_new(200000, 1);
+    const int n = snprintf(text, 200000, "{\"error\":\"oom\",\"pad\":\"");
+    memset(text + n, 'x', 100000);
+    strcpy(text + n + 100000, "\",\"rewards\":[0.5,0.25]}");
+    struct backend_score scores[2];
+    ck_assert_int_eq(answer(scores, 2, text, &e), -1);
+    ck_assert_msg(strstr(e.text, "oom") != NULL, "%s", e.text);
+    mem_free(text);
 }
 END_TEST
 
@@ -277,6 +298,12 @@ START_TEST(a_judges_number_is_the_last_match)
         {SAID("7"), 7},
         {SAID("On a scale of 0 to 10 I say 4.5."), 4.5},
         {SAID("Final Score: 3\\nthank you"), 3},
+        {SAID("7/10"), 7}, /* the scale is not the score */
+        {SAID("Score: 3.5 / 10."), 3.5},
+        {SAID("First 4 out of 10, then better: I'd give it 2 out of 10"), 2},
+        {"{\"choices\":[{\"finish_reason\":\"stop\",\"message\":{\"content\":\"5\"}}]}", 5},
+        {"{\"choices\":[{\"finish_reason\":\"length\",\"message\":{\"content\":\"I count the stars: 1, 2\"}}]}", -1},
+        {"{\"choices\":[{\"finish_reason\":\"content_filter\",\"message\":{\"content\":\"5\"}}]}", -1},
         {SAID("no idea"), -1},
         {SAID(""), -1},
         {SAID("12"), -1}, /* beyond score_max */
