@@ -100,22 +100,23 @@ static double action_weight(const struct objective_transition *x, double advanta
         *clipped = log_w > log(o->weight_max);
         return *clipped ? o->weight_max : exp(log_w);
     }
-    const double rho = exp(o->scale * log_w);
-    *clipped = advantage > 0.0 ? rho > 1.0 + o->clip : rho < 1.0 - o->clip;
-    return rho;
+    *clipped = advantage > 0.0 ? o->scale * log_w > o->clip : o->scale * log_w < -o->clip;
+    return exp(o->scale * log_w);
 }
 
 static void detailed_balance(struct objective_cotangent *out, const struct objective_batch *b,
                              const struct objective_settings *o)
 {
     const double share = 1.0 / (double)b->transitions;
+    /* where the policy's actions are drawn anew, the flow still learns from those that were scored */
+    const bool weighed = o->ratio == RATIO_TRUNCATED || (o->ratio == RATIO_RESAMPLED && o->kind == OBJECTIVE_DAG_KL);
     for (size_t j = 0; j < b->m; j++)
         for (size_t i = b->chain[j].first; i < end_of(&b->chain[j]); i++) {
             const struct objective_transition *x = &b->transition[i];
             const double delta = residual(x, o);
             double slope;
             bool cut = false;
-            const double w = o->ratio == RATIO_TRUNCATED ? action_weight(x, 0.0, o->ratio, o, &cut) : 1.0;
+            const double w = weighed ? action_weight(x, 0.0, RATIO_TRUNCATED, o, &cut) : 1.0;
             const double loss = square(delta, o, &slope), d_delta = 2.0 * slope * share * w;
             out[i] = (struct objective_cotangent){
                 .delta = delta,
@@ -182,7 +183,7 @@ static void ddpo(struct objective_cotangent *out, const struct objective_batch *
             struct objective_cotangent *c = &out[i];
             *c = (struct objective_cotangent){.delta = A};
             c->weight = action_weight(&b->transition[i], A, RATIO_CLIPPED, o, &c->clipped);
-            const double rho = fmax(1.0 - o->clip, fmin(1.0 + o->clip, c->weight));
+            const double rho = fmax(exp(-o->clip), fmin(exp(o->clip), c->weight));
             c->loss = share * fmax(-A * c->weight, -A * rho);
             c->d_log_pf = c->clipped ? 0.0 : -share * A * c->weight * o->scale;
         }
@@ -292,32 +293,36 @@ static void vargrad(struct objective_cotangent *out, const struct objective_batc
     mem_free(e);
 }
 
-/* softmax of factor * v over the chains of j's group, at j. */
-static double group_softmax(const struct objective_batch *b, size_t j, const double *v, double factor)
+/* Log of the softmax of factor * v over the chains of j's group, at j. */
+static double log_softmax(const struct objective_batch *b, size_t j, const double *v, double factor)
 {
-    double sum = 0.0;
+    double most = -HUGE_VAL, sum = 0.0;
     for (size_t i = 0; i < b->m; i++)
         if (b->chain[i].group == b->chain[j].group)
-            sum += exp(factor * (v[i] - v[j]));
-    return 1.0 / sum;
+            most = fmax(most, factor * v[i]);
+    for (size_t i = 0; i < b->m; i++)
+        if (b->chain[i].group == b->chain[j].group)
+            sum += exp(factor * v[i] - most);
+    return factor * v[j] - most - log(sum);
 }
 
 static void softmax_match(struct objective_cotangent *out, const struct objective_batch *b,
                           const struct objective_settings *o)
 {
-    double *log_p = mem_new(2 * b->m, sizeof *log_p), *const reward = log_p + b->m;
+    double *chain_p = mem_new(2 * b->m, sizeof *chain_p), *const reward = chain_p + b->m;
     for (size_t j = 0; j < b->m; j++) {
         reward[j] = b->chain[j].reward;
         for (size_t i = b->chain[j].first; i < end_of(&b->chain[j]); i++)
-            log_p[j] += o->scale * b->transition[i].log_pf;
+            chain_p[j] += o->scale * b->transition[i].log_pf;
     }
     for (size_t j = 0; j < b->m; j++) {
         const struct group g = group_of(b, j, reward);
         const double share = (double)g.count / (double)b->chains;
-        const double q = group_softmax(b, j, reward, o->beta / (sqrt(g.var) + TINY)), p = group_softmax(b, j, log_p, 1.0);
-        chain_fill(out, &b->chain[j], p - q, share * q * log(q / p), share * (p - q) * o->scale);
+        const double log_q = log_softmax(b, j, reward, o->beta / (sqrt(g.var) + TINY)), q = exp(log_q);
+        const double log_p = log_softmax(b, j, chain_p, 1.0), p = exp(log_p);
+        chain_fill(out, &b->chain[j], p - q, q > 0.0 ? share * q * (log_q - log_p) : 0.0, share * (p - q) * o->scale);
     }
-    mem_free(log_p);
+    mem_free(chain_p);
 }
 
 void objective_run(struct objective_cotangent *out, const struct objective_batch *b, const struct objective_settings *o)

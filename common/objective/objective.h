@@ -49,11 +49,11 @@ struct objective_needs objective_needs(enum objective_kind kind);
  * it; one of fixed variance cannot, and without the weight stale actions pull it back to the policy that drew them. */
 enum objective_ratio {
     RATIO_NONE,      /* as if they were its own */
-    RATIO_CLIPPED,   /* rho = exp(S log(p/b)) on the score, no gradient beyond 1 -+ clip (PPO) */
+    RATIO_CLIPPED,   /* rho = exp(S log(p/b)) on the score, no gradient beyond exp(-+clip) (PPO) */
     RATIO_TRUNCATED, /* w = min(exp(log(p/b)), weight_max), in nats, on the transition's whole loss, the flow's too: the
                       * exact one-step correction, truncated */
-    RATIO_RESAMPLED, /* another action, drawn by the current policy at the same state, in their place; truncated where
-                      * there is none (the last step: only the stored action has a reward) */
+    RATIO_RESAMPLED, /* another action, drawn by the current policy at the same state, in their place; the flow, and the
+                      * last step, where only the stored action has a reward, by the truncated weight */
 };
 
 struct objective_settings {
@@ -64,7 +64,7 @@ struct objective_settings {
     double lambda;        /* DAG_SUBTB */
     double policy_weight; /* DAG_KL: of the policy's part */
     enum objective_ratio ratio;
-    double clip;          /* DDPO, DAG_KL by RATIO_CLIPPED: half-width of the ratio, in the scaled unit */
+    double clip;          /* DDPO, DAG_KL by RATIO_CLIPPED: half-width of log rho, in the scaled unit */
     double weight_max;    /* RATIO_TRUNCATED */
     double advantage_max; /* DAG_KL, DDPO: clamp; 0: off */
     bool standardise;     /* DAG_KL: advantages over their standard deviation at the same step */

@@ -26,7 +26,7 @@
     P(S, real, policy_weight, "1", "0", "1e9", "", "dag_kl: of the policy's part beside the flow's")      \
     P(S, choice, ratio, "clipped", "none|clipped|truncated|resampled", "", "",                            \
       "dag_kl: how the actions of an older policy count; dag_db, residual_db: truncated alone; resampled: new ones") \
-    P(S, real, clip, "0", "0", "1e9", "", "ddpo, dag_kl: half-width of the ratio, in the unit of scale; 0: 1.64 nats") \
+    P(S, real, clip, "0", "0", "1e9", "", "ddpo, dag_kl: half-width of the log-ratio, in the unit of scale; 0: 1.64 nats") \
     P(S, real, weight_max, "2", "1", "1e9", "", "bound of a truncated weight")                            \
     P(S, real, advantage_max, "5", "0", "1e9", "", "ddpo, dag_kl: bound of an advantage; 0: none")        \
     P(S, flag, standardise, "yes", "", "", "", "dag_kl: advantages over their deviation at the same step") \

@@ -460,17 +460,18 @@ END_TEST
 START_TEST(t3_an_action_drawn_anew_needs_no_weight)
 {
     const struct objective_settings kl = {.kind = OBJECTIVE_DAG_KL, .scale = 1.0, .beta = 1.0, .policy_weight = 1.0,
-                                          .ratio = RATIO_RESAMPLED, .weight_max = 2.0};
+                                          .ratio = RATIO_RESAMPLED, .weight_max = 1e9};
+    const double divergence = log(0.8 / T3_SD) + (T3_SD * T3_SD + 0.36) / 1.28 - 0.5;
     struct objective_transition *x = mem_new(T3_N, sizeof *x);
     struct objective_cotangent *c = mem_new(T3_N, sizeof *c);
     struct objective_chain *chain = mem_new(T3_N, sizeof *chain);
     double *fresh = mem_new(T3_N, sizeof *fresh), sum = 0.0, flow = 0.0;
     const struct rng g = rng_stream(3, 5, 0);
     for (size_t i = 0; i < T3_N; i++) {
-        const double stored = 0.1 + 0.6 * (double)rng_normal_at(&g, 2 * i);
+        const double stored = 0.1 + 0.8 * (double)rng_normal_at(&g, 2 * i);
         fresh[i] = T3_MU + T3_SD * (double)rng_normal_at(&g, 2 * i + 1);
         x[i] = (struct objective_transition){.log_pf = log_normal_at(stored, T3_MU, T3_SD),
-                                             .log_pf_old = log_normal_at(stored, 0.1, 0.6),
+                                             .log_pf_old = log_normal_at(stored, 0.1, 0.8),
                                              .flow_s = log_normal_at(stored, 0.9, 0.8),
                                              .fresh = {.drawn = true,
                                                        .log_pf = log_normal_at(fresh[i], T3_MU, T3_SD),
@@ -484,8 +485,8 @@ START_TEST(t3_an_action_drawn_anew_needs_no_weight)
         ck_assert_double_eq(c[i].weight, 1.0);
     }
     ck_assert_double_eq_tol(sum, T3_EXACT, T3_TOLERANCE);
-    /* the flow still learns from what happened: 2 E_b[delta] of the stored actions */
-    ck_assert_double_eq_tol(flow, 2.0 * (-(0.36 + 0.04) / 0.5 - log(0.5) + (0.36 + 0.64) / 1.28 + log(0.8)), T3_TOLERANCE);
+    /* the flow learns from the stored actions, as if they were the policy's own */
+    ck_assert_double_eq_tol(flow, 2.0 * divergence, T3_TOLERANCE);
     mem_free(fresh);
     mem_free(chain);
     mem_free(c);
@@ -719,6 +720,45 @@ START_TEST(clipped_ratio_gives_zero_gradient)
 }
 END_TEST
 
+/* In nats a ratio of 1 - clip is none; the bound is one of its logarithm. */
+START_TEST(a_wide_clip_is_the_same_on_both_sides)
+{
+    const struct objective_settings o = {.kind = OBJECTIVE_DDPO, .scale = 1.0, .clip = 1.64, .advantage_max = 5.0};
+    for (int side = -1; side <= 1; side += 2)
+        for (int beyond = 0; beyond <= 1; beyond++) {
+            const struct objective_transition x = {.log_pf = side * (beyond ? 1.65 : 1.63)};
+            const struct objective_chain chain = {.count = 1, .advantage = side};
+            struct objective_cotangent c;
+            objective_run(&c, &(struct objective_batch){&x, &chain, 1, 1, 1}, &o);
+            ck_assert_int_eq(c.clipped, beyond);
+            ck_assert_int_eq(c.d_log_pf == 0.0, beyond);
+        }
+}
+END_TEST
+
+START_TEST(a_group_far_apart_has_a_finite_loss)
+{
+    enum { K = 16 };
+    struct objective_settings o = {.kind = OBJECTIVE_GROUP_SOFTMAX, .scale = 1.0, .beta = 1000.0};
+    struct objective_transition x[K];
+    struct objective_chain chain[K];
+    struct objective_cotangent c[K];
+    double sum = 0.0;
+    for (size_t i = 0; i < K; i++) {
+        x[i] = (struct objective_transition){.log_pf = -2000.0 * (double)i};
+        chain[i] = (struct objective_chain){.first = i, .count = 1, .reward = i == K - 1};
+    }
+    objective_run(c, &(struct objective_batch){x, chain, K, K, K}, &o);
+    for (size_t i = 0; i < K; i++) {
+        ck_assert(isfinite(c[i].loss) && isfinite(c[i].d_log_pf));
+        sum += c[i].loss;
+    }
+    ck_assert_double_eq_tol(sum, 2000.0 * (K - 1), 1e-6); /* KL: all of q is where log p is this small */
+    ck_assert_double_eq_tol(c[0].d_log_pf, 1.0, 1e-12);
+    ck_assert_double_eq_tol(c[K - 1].d_log_pf, -1.0, 1e-12);
+}
+END_TEST
+
 START_TEST(residual_objectives_start_at_minus_the_reward_of_the_end_alone)
 {
     /* policy = base, flow 0, psi 0: nothing to mend before the last step */
@@ -742,5 +782,6 @@ SUITE("trainer/objective", 30, t1_balance_holds_exactly_at_the_optimum_for_any_p
       t5_relative_balance_of_chains_leaves_what_the_noise_shows_of_the_picture,
       t5_a_training_loop_finds_the_bias_on_policy_and_from_replay,
       t6_the_clipped_gradient_at_ratio_one_is_the_exact_policy_gradient, clipped_ratio_gives_zero_gradient,
+      a_wide_clip_is_the_same_on_both_sides, a_group_far_apart_has_a_finite_loss,
       residual_objectives_start_at_minus_the_reward_of_the_end_alone, beta_warms_up_linearly_and_stays,
       the_learning_rate_falls_over_the_second_half)
