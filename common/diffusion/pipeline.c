@@ -18,16 +18,18 @@
 #define PROMPT_NONE UINT32_MAX
 #define TRAIN_CHUNKS_EACH 2 /* chunks a worker keeps between forward and backward pass */
 
-/* Conditions by prompt: a ring of entries, the oldest replaced, behind a table of chains. */
+/* Conditions by prompt, behind a table of chains; they stand in a ring by their last use, in which the one after the newest
+ * is the oldest, which is replaced. */
 struct prompt_cache {
     struct prompt_entry {
         char *prompt;
         real *condition;
-        bool truncated;
-        uint32_t next;
-    } *entry;           /* [PIPELINE_PROMPTS_MAX] */
-    uint32_t *bucket;   /* [PROMPT_BUCKETS]: first of a chain */
-    uint32_t count, at; /* entries in use, next to replace */
+        bool made, truncated;
+        uint32_t next;         /* of its chain */
+        uint32_t newer, older; /* of the ring */
+    } *entry;                  /* [PIPELINE_PROMPTS_MAX] */
+    uint32_t *bucket;          /* [PROMPT_BUCKETS]: first of a chain */
+    uint32_t count, newest;
 };
 
 struct pipeline {
@@ -89,25 +91,49 @@ static void cache_done(struct prompt_cache *c)
     mem_free(c->bucket);
 }
 
-/* A place for a new prompt; its condition memory is the caller's to fill. */
+static void ring_add(struct prompt_cache *c, uint32_t i)
+{
+    struct prompt_entry *const entry = &c->entry[i];
+    entry->older = c->newest;
+    entry->newer = c->entry[c->newest].newer;
+    c->entry[entry->newer].older = i;
+    c->entry[c->newest].newer = i;
+    c->newest = i;
+}
+
+static void cache_used(struct prompt_cache *c, struct prompt_entry *entry)
+{
+    const uint32_t i = (uint32_t)(entry - c->entry);
+    if (i == c->newest)
+        return;
+    c->entry[entry->older].newer = entry->newer;
+    c->entry[entry->newer].older = entry->older;
+    ring_add(c, i);
+}
+
+/* A place for a new prompt, the newest; its condition memory is the caller's to fill. */
 static struct prompt_entry *cache_add(struct prompt_cache *c, const char *prompt, size_t numbers)
 {
-    struct prompt_entry *entry = &c->entry[c->at];
-    if (c->count < PIPELINE_PROMPTS_MAX) {
-        entry->condition = mem_new(numbers, sizeof(real));
-        c->count++;
-    } else {
+    const bool full = c->count == PIPELINE_PROMPTS_MAX;
+    const uint32_t i = full ? c->entry[c->newest].newer : c->count++;
+    struct prompt_entry *const entry = &c->entry[i];
+    if (full) {
         uint32_t *link = &c->bucket[bucket_of(entry->prompt)];
-        while (*link != c->at)
+        while (*link != i)
             link = &c->entry[*link].next;
         *link = entry->next;
         mem_free(entry->prompt);
+        c->newest = i;
+    } else {
+        entry->condition = mem_new(numbers, sizeof(real));
+        if (i > 0)
+            ring_add(c, i); /* the first is a ring of itself */
     }
+    entry->made = false;
     entry->prompt = mem_strdup(prompt);
     uint32_t *head = &c->bucket[bucket_of(prompt)];
     entry->next = *head;
-    *head = c->at;
-    c->at = (c->at + 1) % PIPELINE_PROMPTS_MAX;
+    *head = i;
     return entry;
 }
 
@@ -273,17 +299,21 @@ int pipeline_condition(struct pipeline *p, const char *prompt, const real **cond
                        struct err *e)
 {
     struct prompt_entry *entry = cache_find(&p->cache, prompt);
-    if (entry == NULL) {
+    if (entry != NULL)
+        cache_used(&p->cache, entry);
+    if (entry == NULL || !entry->made) {
         int32_t ids[TOKENIZER_LENGTH_MAX];
         bool cut;
         if (tokenizer_encode(p->model->tokenizer, prompt, ids, (int)p->shape.tokens, &cut, e) < 0)
             return err_wrap(e, "prompt");
-        entry = cache_add(&p->cache, prompt, p->shape.tokens * p->shape.condition_width);
+        if (entry == NULL)
+            entry = cache_add(&p->cache, prompt, p->shape.tokens * p->shape.condition_width);
         entry->truncated = cut;
         const void *const inputs[] = {ids};
         real *const outputs[] = {entry->condition};
         if (runner_infer(p->text, inputs, outputs, 1, e) < 0)
             return err_wrap(e, "text encoder");
+        entry->made = true;
     }
     *condition = entry->condition;
     if (truncated != NULL)

@@ -56,8 +56,8 @@ struct pool *pipeline_pool(struct pipeline *p);
 /* Bytes of weights, prepared forms and the work memory planned so far. */
 size_t pipeline_bytes(const struct pipeline *p);
 
-/* The condition of a prompt, [tokens,condition_width]; valid until PIPELINE_PROMPTS_MAX further prompts were
- * asked for. *truncated (may be NULL): the prompt had more tokens than fit. */
+/* The condition of a prompt, [tokens,condition_width]; valid until PIPELINE_PROMPTS_MAX other prompts were
+ * asked for since. *truncated (may be NULL): the prompt had more tokens than fit. */
 int pipeline_condition(struct pipeline *p, const char *prompt, const real **condition,
                        bool *truncated, struct err *e) MUST_USE;
 
