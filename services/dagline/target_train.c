@@ -398,7 +398,7 @@ static void search(struct run *r, uint32_t step)
         const size_t at = buffer_choose(&r->buffer, true, &g);
         for (size_t i = 0; i < r->D; i++)
             x[i] = (double)r->buffer.x[at * r->D + i];
-        double log_r = r->buffer.log_r[at];
+        double log_r = r->target->log_density(x);
         for (int k = 0; k < LOCAL_STEPS; k++) {
             const bool accepted = langevin(r->target, x, &log_r, r->local_step, &g);
             /* towards the wanted rate, slowly */
@@ -415,6 +415,8 @@ static void search(struct run *r, uint32_t step)
 static double forward_looking(const struct run *r, size_t k, const real *x)
 {
     const double t = (double)k * r->dt;
+    if (objective_needs(r->o->objective).base)
+        return t * log_reward(r, x);
     return k == 0 ? 0.0 : t * log_density_of(r, x) + (1.0 - t) * log_normal(x, r->D, r->sigma * r->sigma * t);
 }
 
@@ -656,11 +658,20 @@ static int evaluate(struct run *r, struct target_result *out, uint32_t step, boo
 
 /* ---- all ---- */
 
+static int check_options(const struct target_options *o, struct err *e)
+{
+    if ((objective_needs(o->objective).base || o->replay == TARGET_REPLAY_PRIOR) && o->target->prior == NULL)
+        return err_set(e, ERR_INVALID, "this wants a prior, and target %s has none; 9of25 has", o->target->name);
+    if (o->objective == OBJECTIVE_DAG_KL && (o->exploration > 0.0 || o->replay != TARGET_REPLAY_NONE))
+        return err_set(e, ERR_INVALID, "dag_kl learns from the policy's own actions alone: leave out exploration and replay");
+    if (o->forward_looking && !wants_flow(o->objective))
+        return err_set(e, ERR_INVALID, "this objective balances whole chains: nothing in it looks forward");
+    return 0;
+}
+
 static int open_run(struct run *r, struct err *e)
 {
     const size_t rows = r->B * r->T;
-    if ((objective_needs(r->o->objective).base || r->o->replay == TARGET_REPLAY_PRIOR) && r->target->prior == NULL)
-        return err_set(e, ERR_INVALID, "this wants a prior, and target %s has none; 9of25 has", r->target->name);
     if (pool_new(&r->pool, r->o->threads > 0 ? (size_t)r->o->threads : 1, e) < 0)
         return -1;
     if (network_open(&r->policy, r, r->D, r->o->seed, e) < 0 || network_open(&r->flow, r, 1, r->o->seed + 1, e) < 0)
@@ -713,7 +724,7 @@ int target_train(struct target_result *out, const struct target_options *o,
                     .sigma = sqrt(o->target->sigma2)};
     const double from = clock_mono_s(NULL);
     double loss = 0.0;
-    int rc = open_run(&r, e);
+    int rc = check_options(o, e) < 0 ? -1 : open_run(&r, e);
     for (uint64_t step = 1; rc == 0 && step <= o->iterations; step++) {
         rc = update(&r, step, &loss, e);
         if (rc == 0 && tell != NULL && step % tell_every == 0 && step < o->iterations) {

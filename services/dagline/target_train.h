@@ -7,7 +7,8 @@
  * u is a network of width 64 with a zero last layer; so is log F~ where the objective wants one; log Z is one number.
  * Where the target has a prior, u is the prior's drift and the network's beside it, and the objectives that keep the prior
  * have R = target / prior as their reward.
- * Forward-looking: psi(x, t) = t log R(x) + (1 - t) log N(x; 0, sigma2 t).
+ * Forward-looking: psi(x, t) = t log R(x) + (1 - t) log N(x; 0, sigma2 t), without the second part where the prior is
+ * kept; only objectives with a flow at every state read it.
  * Replay keeps final states alone; chains are made from them by q, in every other update. */
 #ifndef DAGLINE_DAGLINE_TARGET_TRAIN_H
 #define DAGLINE_DAGLINE_TARGET_TRAIN_H
@@ -28,7 +29,7 @@ enum target_replay {
 
 struct target_options {
     const struct target *target;
-    enum objective_kind objective; /* one that keeps the prior wants a target that has one */
+    enum objective_kind objective; /* one that keeps the prior wants a target that has one; DAG_KL no other actions */
     bool forward_looking;
     double lambda;                 /* OBJECTIVE_DAG_SUBTB */
     double exploration;            /* standard deviation of noise that rollouts add to every step; falls to 0 ... */
@@ -50,7 +51,7 @@ struct target_result {
     double seconds;
 };
 
-/* `tell`, unless NULL, hears of the evaluation every `tell_every` updates. */
+/* ERR_INVALID for options that do not go together.  `tell`, unless NULL, hears of the evaluation every `tell_every` updates. */
 int target_train(struct target_result *out, const struct target_options *o,
                  void (*tell)(void *arg, uint64_t iteration, double loss, const struct target_result *r), void *arg,
                  uint64_t tell_every, struct err *e) MUST_USE;

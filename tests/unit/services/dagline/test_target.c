@@ -310,6 +310,32 @@ START_TEST(every_objective_and_replay_learns)
 }
 END_TEST
 
-SUITE("dagline/target", 120, gradients_are_those_of_the_densities, the_known_answers_are_right,
+START_TEST(options_that_do_not_go_together_are_refused)
+{
+    static const struct {
+        struct target_options o;
+        const char *want;
+    } cases[] = {
+        {{.objective = OBJECTIVE_RTB}, "wants a prior"},
+        {{.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_PRIOR}, "wants a prior"},
+        {{.objective = OBJECTIVE_DAG_KL, .exploration = 0.1}, "own actions"},
+        {{.objective = OBJECTIVE_DAG_KL, .replay = TARGET_REPLAY_RANK}, "own actions"},
+        {{.objective = OBJECTIVE_TB, .forward_looking = true}, "looks forward"},
+        {{.objective = OBJECTIVE_VARGRAD, .forward_looking = true}, "looks forward"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct target_options o = cases[i].o;
+        struct target_result r;
+        struct err e = {0};
+        o.target = find("25gmm");
+        o.batch = 10, o.steps = 5, o.samples = 10, o.iterations = 1, o.threads = 1;
+        ck_assert_msg(target_train(&r, &o, NULL, NULL, 1, &e) < 0, "case %zu is taken", i);
+        ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "case %zu: %s", i, e.text);
+    }
+}
+END_TEST
+
+SUITE("dagline/target", 120, options_that_do_not_go_together_are_refused, gradients_are_those_of_the_densities, the_known_answers_are_right,
       transport_is_the_best_of_all_permutations, an_untrained_chain_has_the_weights_of_the_reference_process,
-      the_drift_to_a_mixture_is_its_score, t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights, every_objective_and_replay_learns)
+      the_drift_to_a_mixture_is_its_score, t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights,
+      every_objective_and_replay_learns)
