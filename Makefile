@@ -163,7 +163,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SERVICE_LIBS) $(SUPPORT) $(LIB)
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # ---- targets -------------------------------------------------------------------------------------
-.PHONY: all lib demo test check system kills sanitize grad fuzz fuzz-corpus bench bench-targets pretrain lint fmt install clean help packages FORCE
+.PHONY: all lib demo test check system kills sanitize grad fuzz bench bench-targets pretrain lint fmt install clean help packages FORCE
 
 all: $(BINS) ## build every binary into build/$(MODE)/bin
 lib: $(LIB)
@@ -181,7 +181,8 @@ test: ## every test: lint, unit, golden, gradients, system, corpus, and the same
 	  $(patsubst tests/%.c,build/grad/tests/%,$(GRAD)) $(patsubst tests/%.c,build/asan/tests/%,$(UNIT) $(FUZZ))
 check: test ## the same as test
 
-test-bins: $(call bin_of,$(UNIT) $(SYSTEM) $(FUZZ))
+# a benchmark that does not build is found by the tests
+test-bins: $(call bin_of,$(UNIT) $(SYSTEM) $(FUZZ) $(if $(filter release,$(MODE)),$(BENCH)))
 grad-bins: $(call bin_of,$(GRAD))
 unit: $(call bin_of,$(UNIT)) ## unit and golden tests of this MODE alone
 	$(Q)tests/run $^
@@ -195,6 +196,7 @@ grad: ## gradient checks in double
 sanitize: ## unit and system tests under ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory MODE=asan unit system
 fuzz: ## every parser for T=60 seconds each, from its corpus
+	$(Q)docker/packages install fuzz >&2
 	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzz-bins
 	$(Q)tests/fuzz/run build/fuzz/tests/fuzz $(T)
 fuzz-bins: $(call bin_of,$(FUZZ))

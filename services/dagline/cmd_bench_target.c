@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define RESULT_BYTES_MAX 4096
+#define REVISION 2 /* of target_train.c: raised where a run comes out otherwise, so that the cache holds none of before */
 
 /* The objectives are in the order of `kinds` below. */
 #define TARGET_PARAMS(P, S)                                                                                            \
@@ -64,6 +65,7 @@ static const char *const replay_names[] = {"none", "uniform", "rank", "prior", "
 static struct json *settings_of(const struct target_params *o, uint64_t seed)
 {
     struct json *v = json_new_object();
+    json_set_int(v, "revision", REVISION);
     json_set_string(v, "target", target_names[o->target]);
     json_set_string(v, "objective", kinds[o->objective].name);
     json_set_bool(v, "forward_looking", o->forward_looking);

@@ -98,7 +98,7 @@ static int open_unet(struct unet *u, struct pool *pool, struct err *e)
         return -1;
     params_init(u->params, 0, 0);
     params_touch_all(u->params);
-    if (optim_open(&u->optim, u->params, u->pool, false, e) < 0)
+    if (optim_open(&u->optim, u->params, pool, false, e) < 0)
         return -1;
     u->runner = runner_new((struct runner_options){
         .pool = pool, .params = u->params, .build = unet_build, .arg = &u->shape});

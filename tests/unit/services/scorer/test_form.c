@@ -262,7 +262,7 @@ START_TEST(wrong_answers_are_refused_whole)
     char *text = mem_new(200000, 1);
     const int n = snprintf(text, 200000, "{\"error\":\"oom\",\"pad\":\"");
     memset(text + n, 'x', 100000);
-    strcpy(text + n + 100000, "\",\"rewards\":[0.5,0.25]}");
+    snprintf(text + n + 100000, 1000, "\",\"rewards\":[0.5,0.25]}");
     struct backend_score scores[2];
     ck_assert_int_eq(answer(scores, 2, text, &e), -1);
     ck_assert_msg(strstr(e.text, "oom") != NULL, "%s", e.text);
