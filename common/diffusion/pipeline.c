@@ -234,7 +234,7 @@ int pipeline_open(struct pipeline **out, const char *folder, const struct pipeli
     cache_open(&p->cache);
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const size_t threads = o->threads > 0 ? (size_t)o->threads : cores > 0 ? (size_t)cores : 1;
-    if (pool_new(&p->pool, threads < POOL_THREADS_MAX ? threads : POOL_THREADS_MAX, e) < 0 || load_model(p, e) < 0)
+    if (pool_new(&p->pool, threads, e) < 0 || load_model(p, e) < 0)
         goto fail;
     if (o->lora_rank == 0) {
         struct params *params = p->model->params[MODEL_UNET];

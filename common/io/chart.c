@@ -337,6 +337,12 @@ static void widen(struct range *r, double v)
     }
 }
 
+/* One that rounding alone has made is a single point: its steps would not move the numbers that they are added to. */
+static bool is_wide(struct range r)
+{
+    return r.max - r.min > 1e-9 * fmax(fabs(r.min), fabs(r.max));
+}
+
 /* Of all points of a plot; an empty one is [0,1]. */
 static void find_ranges(const struct chart_plot *p, struct range *x, struct range *y)
 {
@@ -355,9 +361,9 @@ static void find_ranges(const struct chart_plot *p, struct range *x, struct rang
         }
     if (p->reference_label != NULL)
         widen(y, p->reference);
-    if (!(x->min < x->max))
+    if (!is_wide(*x))
         *x = isfinite(x->min) ? (struct range){x->min - 0.5, x->min + 0.5} : (struct range){0, 1};
-    if (!(y->min < y->max))
+    if (!is_wide(*y))
         *y = isfinite(y->min) ? (struct range){y->min - 0.5, y->min + 0.5} : (struct range){0, 1};
     const double pad = 0.06 * (y->max - y->min);
     *y = (struct range){y->min - pad, y->max + pad};

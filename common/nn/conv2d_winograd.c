@@ -128,19 +128,18 @@ static size_t block_tiles(size_t tiles, size_t most)
 
 /* Small blocks keep V and M in the second-level cache; where U does not fit there beside them,
  * every pass over U has to serve more tiles.  Two or more rows of 14-high matrix tiles. */
-static size_t forward_block(struct winograd_shape s)
+static size_t forward_most(struct winograd_shape s)
 {
     const size_t U_floats = POINTS * s.C * s.O;
-    const size_t most = U_floats < 400000 ? 28 : U_floats < 2000000 ? 56 : 112;
-    return block_tiles(tile_count(s), most);
+    return U_floats < 400000 ? 28 : U_floats < 2000000 ? 56 : 112;
 }
 
 /* The sum over a block's tiles is turned into d_w at once, so long blocks pay; V and M of a block
  * should still lie in the second-level cache. */
-static size_t gradient_block(struct winograd_shape s)
+static size_t gradient_most(struct winograd_shape s)
 {
     const size_t fits = 200000 / (POINTS * (s.C + s.O));
-    return block_tiles(tile_count(s), fits < 64 ? 64 : least(fits, 256));
+    return fits < 64 ? 64 : least(fits, 256);
 }
 
 size_t winograd_filter_bytes(const struct winograd *g, size_t C, size_t O)
@@ -163,9 +162,10 @@ void winograd_filter(const struct winograd *g, float *U, const float *w, size_t 
 size_t winograd_work_bytes(const struct winograd *g, struct winograd_shape s)
 {
     const size_t C = round_up(s.C, g->columns), O = round_up(s.O, g->columns);
-    const size_t tiles = forward_block(s);
+    /* fewer samples may come, and in larger blocks: 57 of 113 tiles, 112 of 112 */
+    const size_t tiles = least(tile_count(s), forward_most(s));
     const size_t forward = POINTS * (tiles * (s.C + s.O) + 2 * PLANE_SKEW + 32);
-    const size_t gradient = POINTS * (gradient_block(s) * (C + O) + 2 * PLANE_SKEW +
+    const size_t gradient = POINTS * (least(tile_count(s), gradient_most(s)) * (C + O) + 2 * PLANE_SKEW +
                                       GEMM_KERNEL_ROWS_MAX * GEMM_KERNEL_COLUMNS_MAX);
     return (forward > gradient ? forward : gradient) * sizeof(float);
 }
@@ -174,7 +174,7 @@ void winograd_convolve(const struct winograd *g, float *y, bool accumulate, cons
                        const float *U, const float *bias, struct winograd_shape s, void *work)
 {
     const struct gemm_kernel *const kernel = kernel_of(g);
-    const size_t columns = g->columns, tiles = tile_count(s), block = forward_block(s);
+    const size_t columns = g->columns, tiles = tile_count(s), block = block_tiles(tile_count(s), forward_most(s));
     const size_t plane_V = round_up(block * s.C, 16) + PLANE_SKEW;
     const size_t plane_M = round_up(block * s.O, 16) + PLANE_SKEW;
     const size_t plane_U = s.C * round_up(s.O, columns);
@@ -226,7 +226,7 @@ void winograd_filter_gradient(const struct winograd *g, float *d_w, const float 
                               const float *x, struct winograd_shape s, void *work)
 {
     const struct gemm_kernel *const kernel = kernel_of(g);
-    const size_t columns = g->columns, tiles = tile_count(s), block = gradient_block(s);
+    const size_t columns = g->columns, tiles = tile_count(s), block = block_tiles(tile_count(s), gradient_most(s));
     const size_t plane_V = block * round_up(s.C, columns) + PLANE_SKEW;
     const size_t plane_M = block * round_up(s.O, columns) + PLANE_SKEW;
     float *const V = work, *const M = V + POINTS * plane_V, *const dU = M + POINTS * plane_M;

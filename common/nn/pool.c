@@ -66,7 +66,8 @@ static int start_worker(struct pool *p, size_t worker)
 
 int pool_new(struct pool **out, size_t threads, struct err *e)
 {
-    assert(threads >= 1 && threads <= POOL_THREADS_MAX);
+    assert(threads >= 1);
+    threads = threads < POOL_THREADS_MAX ? threads : POOL_THREADS_MAX;
     struct pool *const p = mem_new(1, sizeof *p);
     p->threads = threads;
     p->thread = mem_new(threads, sizeof *p->thread);

@@ -14,7 +14,7 @@
 
 struct pool;
 
-/* threads: 1..POOL_THREADS_MAX. */
+/* threads: at least 1; POOL_THREADS_MAX of them where more are asked for. */
 int pool_new(struct pool **out, size_t threads, struct err *e) MUST_USE;
 void pool_free(struct pool *p);
 

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <stdint.h>
 #include <string.h>
 
 /* A graph and what it is there for. */
@@ -12,13 +13,15 @@ struct slot {
     size_t B;
     size_t worker; /* GRAPH_INFER: whose it is */
     size_t chunk;  /* GRAPH_TRAIN: which chunk of the batch it keeps */
+    uint64_t pass; /* its last one */
 };
 
 struct runner {
     struct runner_options o;
     size_t threads;
-    struct slot *slots;
+    struct slot *slots; /* at most RUNNER_SIZES_MAX for each worker, or chunk */
     size_t slot_count;
+    uint64_t passes;
     real **grads; /* [threads]; worker 0 adds to the caller's */
     size_t grad_count;
     size_t samples_max[2]; /* by GRAPH_TRAIN; 0: not yet known */
@@ -107,24 +110,34 @@ static size_t chunk_length(const struct runner *r, size_t i)
 
 static int find_graph(struct runner *r, size_t i, struct graph **out, struct err *e)
 {
-    const struct slot want = {NULL, r->mode, chunk_length(r, i), i % r->threads, i};
+    const struct slot want = {NULL, r->mode, chunk_length(r, i), i % r->threads, i, r->passes};
+    struct slot *oldest = NULL;
+    size_t sizes = 0;
     for (size_t k = 0; k < r->slot_count; k++) {
-        const struct slot *const s = &r->slots[k];
-        if (s->mode == want.mode && s->B == want.B &&
-            (want.mode == GRAPH_INFER ? s->worker == want.worker : s->chunk == want.chunk)) {
+        struct slot *const s = &r->slots[k];
+        if (s->mode != want.mode || (want.mode == GRAPH_INFER ? s->worker != want.worker : s->chunk != want.chunk))
+            continue;
+        if (s->B == want.B) {
+            s->pass = r->passes;
             *out = s->graph;
             return 0;
         }
+        oldest = oldest == NULL || s->pass < oldest->pass ? s : oldest;
+        sizes++;
     }
     struct graph *const g = build(r, want.B, want.mode);
     if (graph_plan(g, e) < 0) {
         graph_free(g);
         return -1;
     }
-    r->slots = mem_grow(r->slots, r->slot_count + 1, sizeof *r->slots);
-    r->slots[r->slot_count] = want;
-    r->slots[r->slot_count++].graph = g;
-    *out = g;
+    if (sizes == RUNNER_SIZES_MAX) {
+        graph_free(oldest->graph);
+    } else {
+        r->slots = mem_grow(r->slots, r->slot_count + 1, sizeof *r->slots);
+        oldest = &r->slots[r->slot_count++];
+    }
+    *oldest = want;
+    oldest->graph = *out = g;
     return 0;
 }
 
@@ -133,6 +146,7 @@ static int prepare(struct runner *r, size_t B, enum graph_mode mode, struct err 
     assert(B > 0);
     r->B = B;
     r->mode = mode;
+    r->passes++;
     if (runner_chunk(r, B, mode, &r->chunk, e) < 0)
         return -1;
     r->chunks = (B + r->chunk - 1) / r->chunk;

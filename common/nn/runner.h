@@ -1,6 +1,6 @@
 /* Data-parallel passes of one model over batches of any size.  A batch is cut into chunks; chunk i
  * goes to worker i mod threads, which runs it on a graph of its own.  Graphs are made on first use
- * for each size of chunk (the full one and a ragged last one) and kept.
+ * for each size of chunk; the RUNNER_SIZES_MAX sizes that were used last are kept.
  *
  * Reproducible: which worker computes which sample, and the order in which gradients are summed,
  * depend on the batch size, the chunk and the thread count alone.  Same numbers in, same bits out.
@@ -30,6 +30,7 @@ struct runner_options {
 };
 
 #define RUNNER_CHUNK 32
+#define RUNNER_SIZES_MAX 4
 #define RUNNER_GRAPH_BYTES ((size_t)512 << 20)
 
 struct runner;

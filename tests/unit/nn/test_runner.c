@@ -130,6 +130,37 @@ START_TEST(one_runner_serves_batches_of_any_size)
 }
 END_TEST
 
+/* Bytes of a runner that has served batches of these sizes. */
+static size_t bytes_after(struct pool *pool, const size_t *sizes, size_t n)
+{
+    struct err e;
+    real out[BATCH * 64];
+    struct runner *const r = runner_new((struct runner_options){
+        .pool = pool, .params = params, .build = unet_build, .arg = &shape, .chunk = BATCH});
+    const void *const in[] = {inputs[0], inputs[1], inputs[2]};
+    for (size_t i = 0; i < n; i++)
+        ck_assert(runner_infer(r, in, (real *const[]){out}, sizes[i], &e) == 0);
+    const size_t bytes = runner_bytes(r);
+    runner_free(r);
+    return bytes;
+}
+
+START_TEST(graphs_of_the_sizes_that_were_used_last_are_kept)
+{
+    static const size_t many[] = {5, 1, 2, 3, 4, 3, 2}, last[] = {1, 2, 3, 4}, renewed[] = {1, 2, 3, 4, 1, 5},
+                        without[] = {1, 3, 4, 5};
+    struct err e;
+    struct pool *pool;
+    fixture();
+    ck_assert(pool_new(&pool, 1, &e) == 0);
+    ck_assert_uint_eq(RUNNER_SIZES_MAX, 4);
+    ck_assert_uint_ge(BATCH, 5);
+    ck_assert_uint_eq(bytes_after(pool, many, 7), bytes_after(pool, last, 4));
+    ck_assert_uint_eq(bytes_after(pool, renewed, 6), bytes_after(pool, without, 4));
+    pool_free(pool);
+}
+END_TEST
+
 static void count_worker(void *arg, size_t worker)
 {
     atomic_fetch_add((atomic_int *)arg + worker, 1);
@@ -151,4 +182,5 @@ END_TEST
 
 SUITE("nn/runner", 60, any_cut_of_the_batch_gives_the_same_numbers,
       the_same_threads_give_the_same_bits, one_runner_serves_batches_of_any_size,
+      graphs_of_the_sizes_that_were_used_last_are_kept,
       every_worker_is_called_once_a_round)
