@@ -432,6 +432,11 @@ void json_append_string(struct json *list, const char *value)
     append(list, string(value));
 }
 
+void json_append_null(struct json *list)
+{
+    append(list, json_null());
+}
+
 /* ---- printing ----------------------------------------------------------------------------------- */
 
 /* jansson prints reals with a fixed number of digits, so 0.1 would read 0.10000000000000001. */

@@ -123,6 +123,7 @@ void json_append(struct json *list, struct json **value);
 void json_append_int(struct json *list, int64_t value);
 void json_append_number(struct json *list, double value);
 void json_append_string(struct json *list, const char *value);
+void json_append_null(struct json *list);
 
 /* The document as text with a NUL: one line, or indented by two spaces with a final newline.  Reals
  * are printed with the fewest digits that read back as the same double.  The caller frees with

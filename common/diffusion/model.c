@@ -197,6 +197,8 @@ static int open_schedule(struct model *m, struct err *e)
         return -1;
     const int rc = schedule_config_parse(&m->schedule, text, bytes, path, e);
     mem_free(text);
+    if (rc == 0)
+        schedule_config_as_pipeline(&m->schedule);
     return rc;
 }
 
@@ -223,6 +225,9 @@ static int check_fit(const struct model *m, unsigned wanted, struct err *e)
             e, ERR_SHAPE,
             "unet in_channels %zu, out_channels %zu are not the vae's latent_channels %zu",
             m->unet.in_channels, m->unet.out_channels, m->vae.latent_channels);
+    if (wanted & MODEL_HAS_VAE && (m->vae.in_channels != 3 || m->vae.out_channels != 3))
+        return err_set(e, ERR_SHAPE, "vae in_channels %zu, out_channels %zu: pictures have 3", m->vae.in_channels,
+                       m->vae.out_channels);
     if (wanted & MODEL_HAS_TOKENIZER && wanted & MODEL_HAS_TEXT &&
         ((size_t)tokenizer_vocab_size(m->tokenizer) > m->text.vocabulary ||
          (size_t)tokenizer_length(m->tokenizer) > m->text.positions))
@@ -286,14 +291,28 @@ static int save_json(const struct json *v, const char *folder, const char *name,
     return rc;
 }
 
+static int remove_file(const char *folder, const char *name, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    return file_join(path, folder, name, e) < 0 ? -1 : file_remove_tree(path, e);
+}
+
 static int save_part(const struct model *m, enum model_part part, const char *root,
                      enum dtype dtype, struct err *e)
 {
+    /* other forms of the same weights, which some readers prefer */
+    static const char *const others[] = {"safetensors.index.json", "fp16.safetensors", "safetensors.index.fp16.json"};
     char folder[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX], file[256];
-    snprintf(file, sizeof file, "%s.safetensors", parts[part].weights);
     if (file_join(folder, root, parts[part].folder, e) < 0 || file_make_folders(folder, e) < 0 ||
-        save_json(m->config[part], folder, "config.json", e) < 0 ||
-        file_join(path, folder, file, e) < 0)
+        save_json(m->config[part], folder, "config.json", e) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(file, sizeof file, "%s.%s", parts[part].weights, others[i]);
+        if (remove_file(folder, file, e) < 0)
+            return -1;
+    }
+    snprintf(file, sizeof file, "%s.safetensors", parts[part].weights);
+    if (file_join(path, folder, file, e) < 0)
         return -1;
     return weights_save(m->params[part], lora_is_base, dtype, path, e);
 }
@@ -317,6 +336,38 @@ static int copy_file(const char *from_root, const char *to_root, const char *sub
     return rc;
 }
 
+/* The index, in which a component without a folder (a safety checker) is none. */
+static int save_index(const struct model *m, const char *folder, struct err *e)
+{
+    size_t bytes;
+    char *const text = json_print(m->index, JSON_LINE, &bytes);
+    struct json *index;
+    int rc = json_parse(&index, text, bytes, bytes, e);
+    const char *name;
+    const struct json *v;
+    bool safe = false;
+    for (void *at = NULL; rc == 0 && json_next(m->index, &at, &name, &v);) {
+        char path[FILE_PATH_BYTES_MAX];
+        if (!json_is_list(v) || json_count(v) != 2)
+            continue;
+        rc = file_join(path, folder, name, e);
+        if (rc == 0 && !file_exists(path)) {
+            struct json *none = json_new_list();
+            json_append_null(none);
+            json_append_null(none);
+            json_set(index, name, &none);
+        } else {
+            safe = safe || strcmp(name, "safety_checker") == 0;
+        }
+    }
+    if (rc == 0 && json_get(index, "requires_safety_checker") != NULL && !safe)
+        json_set_bool(index, "requires_safety_checker", false);
+    rc = rc < 0 ? rc : save_json(index, folder, "model_index.json", e);
+    json_free(index);
+    mem_free(text);
+    return rc;
+}
+
 int model_save(const struct model *m, const char *folder, enum dtype dtype, struct err *e)
 {
     static const char *const copied[][2] = {{"scheduler", "scheduler_config.json"},
@@ -326,7 +377,7 @@ int model_save(const struct model *m, const char *folder, enum dtype dtype, stru
                                             {"tokenizer", "tokenizer_config.json"},
                                             {"tokenizer", "special_tokens_map.json"},
                                             {"feature_extractor", "preprocessor_config.json"}};
-    if (file_make_folders(folder, e) < 0)
+    if (file_make_folders(folder, e) < 0 || remove_file(folder, "model_index.json", e) < 0)
         return -1;
     for (enum model_part part = 0; part < MODEL_PARTS; part++)
         if (m->params[part] != NULL && save_part(m, part, folder, dtype, e) < 0)
@@ -334,5 +385,5 @@ int model_save(const struct model *m, const char *folder, enum dtype dtype, stru
     for (size_t i = 0; strcmp(folder, m->folder) != 0 && i < sizeof copied / sizeof *copied; i++)
         if (copy_file(m->folder, folder, copied[i][0], copied[i][1], e) < 0)
             return -1;
-    return save_json(m->index, folder, "model_index.json", e); /* last: its presence means whole */
+    return save_index(m, folder, e); /* last: its presence means whole */
 }

@@ -49,7 +49,7 @@ struct model {
     struct unet_config unet;
     struct vae_config vae;
     struct text_config text;
-    struct schedule_config schedule;
+    struct schedule_config schedule; /* as StableDiffusionPipeline changes it (diffusion/schedule.h) */
     struct tokenizer *tokenizer;
     struct graph_adapter adapter; /* of the UNet; rank 0: none */
     struct json *index;           /* model_index.json */
@@ -60,8 +60,9 @@ int model_open(struct model **out, const char *folder, struct model_options o,
 void model_close(struct model *m);
 
 /* Writes the folder in the same layout: configs, weights (adapters left out; merge them first), and
- * copies of the scheduler and tokenizer files.  dtype: DTYPE_F32 or DTYPE_F16.  `folder` may be the
- * one it was opened from. */
+ * copies of the scheduler and tokenizer files; what is not copied (a safety checker) is none in the
+ * index.  dtype: DTYPE_F32 or DTYPE_F16.  `folder` may be the one it was opened from.  A folder that
+ * was written in part has no model_index.json. */
 int model_save(const struct model *m, const char *folder, enum dtype dtype, struct err *e) MUST_USE;
 
 #endif

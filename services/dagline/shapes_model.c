@@ -9,7 +9,7 @@
 static const char model_index[] =
     "{\n"
     "  \"_class_name\": \"StableDiffusionPipeline\",\n"
-    "  \"_diffusers_version\": \"0.14.0\",\n"
+    "  \"_diffusers_version\": \"0.18.0\",\n"
     "  \"feature_extractor\": [null, null],\n"
     "  \"requires_safety_checker\": false,\n"
     "  \"safety_checker\": [null, null],\n"
@@ -27,7 +27,7 @@ static const char model_index[] =
 static const char scheduler_config[] =
     "{\n"
     "  \"_class_name\": \"DDIMScheduler\",\n"
-    "  \"_diffusers_version\": \"0.14.0\",\n"
+    "  \"_diffusers_version\": \"0.18.0\",\n"
     "  \"beta_end\": 0.02,\n"
     "  \"beta_schedule\": \"linear\",\n"
     "  \"beta_start\": 0.0001,\n"
@@ -42,7 +42,7 @@ static const char scheduler_config[] =
 static const char unet_config[] =
     "{\n"
     "  \"_class_name\": \"UNet2DConditionModel\",\n"
-    "  \"_diffusers_version\": \"0.14.0\",\n"
+    "  \"_diffusers_version\": \"0.18.0\",\n"
     "  \"act_fn\": \"silu\",\n"
     "  \"attention_head_dim\": 4,\n"
     "  \"block_out_channels\": [32, 64, 96],\n"
@@ -65,7 +65,7 @@ static const char unet_config[] =
 static const char vae_config[] =
     "{\n"
     "  \"_class_name\": \"AutoencoderKL\",\n"
-    "  \"_diffusers_version\": \"0.14.0\",\n"
+    "  \"_diffusers_version\": \"0.18.0\",\n"
     "  \"act_fn\": \"silu\",\n"
     "  \"block_out_channels\": [24, 32, 48],\n"
     "  \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],\n"

@@ -39,8 +39,22 @@ static bool is_model_file(const char *name)
 {
     return (ends_with(name, ".json") || ends_with(name, ".txt") ||
             ends_with(name, ".safetensors")) &&
-           name[0] != '.' && strstr(name, ".fp16.") == NULL && strstr(name, "non_ema") == NULL &&
-           !ends_with(name, ".index.json");
+           name[0] != '.' && strstr(name, "non_ema") == NULL;
+}
+
+/* A half-precision variant or the shards of weights that are there in one file as well, which the readers take first
+ * (diffusion/model.h). */
+static bool is_superseded(const char *folder, const char *name)
+{
+    static const char *const marks[] = {".fp16.safetensors", ".safetensors.index.json", "-000"};
+    char path[FILE_PATH_BYTES_MAX];
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        const char *const at = strstr(name, marks[i]);
+        const int n = at == NULL ? -1 : snprintf(path, sizeof path, "%s/%.*s.safetensors", folder, (int)(at - name), name);
+        if (n > 0 && (size_t)n < sizeof path && file_exists(path))
+            return true;
+    }
+    return false;
 }
 
 static int import_file(const struct walk *w, const char *name, const char *path, struct err *e)
@@ -72,7 +86,7 @@ static int visit(const char *name, void *arg, struct err *e)
     if (stat(path, &st) < 0)
         return 0;
     if (S_ISREG(st.st_mode))
-        return is_model_file(name) ? import_file(w, name, path, e) : 0;
+        return is_model_file(name) && !is_superseded(folder, name) ? import_file(w, name, path, e) : 0;
     if (!S_ISDIR(st.st_mode) || w->depth == FOLDER_DEPTH_MAX || name[0] == '.' ||
         strcmp(name, "safety_checker") == 0 || strcmp(name, "feature_extractor") == 0)
         return 0;

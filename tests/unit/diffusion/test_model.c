@@ -55,6 +55,90 @@ START_TEST(a_saved_folder_opens_as_the_same_model)
 }
 END_TEST
 
+static const char *path_of(const char *folder, const char *name)
+{
+    static char path[FILE_PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void write_text(const char *folder, const char *name, const char *text)
+{
+    struct err e;
+    ck_assert_msg(file_replace(path_of(folder, name), text, strlen(text), 0644, &e) == 0, "%s", e.text);
+}
+
+static bool has(const char *folder, const char *name)
+{
+    return file_exists(path_of(folder, name));
+}
+
+/* As Stable Diffusion 1.5 lists a safety checker, which is not loaded and so not saved. */
+START_TEST(a_component_that_is_not_saved_is_none_in_the_index)
+{
+    char folder[PROC_PATH_BYTES];
+    struct err e;
+    struct json *index, *pair = json_new_list();
+    proc_folder(folder);
+    struct model *const m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
+    json_append_string(pair, "stable_diffusion");
+    json_append_string(pair, "StableDiffusionSafetyChecker");
+    json_set(m->index, "safety_checker", &pair);
+    json_set_bool(m->index, "requires_safety_checker", true);
+    ck_assert_msg(model_save(m, folder, DTYPE_F16, &e) == 0, "%s", e.text);
+    ck_assert(json_read_file(&index, path_of(folder, "model_index.json"), 1 << 20, &e) == 0);
+    const struct json *const checker = json_get(index, "safety_checker"), *const unet = json_get(index, "unet");
+    bool required = true;
+    ck_assert_str_eq(json_type_name(json_at(checker, 1)), "null");
+    ck_assert_str_eq(json_type_name(json_at(unet, 1)), "string");
+    ck_assert(json_get_bool(index, "requires_safety_checker", &required, &e) == 0 && !required);
+    json_free(index);
+    model_close(m);
+    proc_folder_remove(folder);
+}
+END_TEST
+
+START_TEST(saving_over_a_folder_leaves_no_other_form_of_its_weights)
+{
+    char folder[PROC_PATH_BYTES];
+    struct err e;
+    proc_folder(folder);
+    struct model *const m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
+    ck_assert(model_save(m, folder, DTYPE_F16, &e) == 0);
+    write_text(folder, "unet/diffusion_pytorch_model.safetensors.index.json", "{}");
+    write_text(folder, "text_encoder/model.fp16.safetensors", "old");
+    ck_assert_msg(model_save(m, folder, DTYPE_F16, &e) == 0, "%s", e.text);
+    ck_assert(!has(folder, "unet/diffusion_pytorch_model.safetensors.index.json"));
+    ck_assert(!has(folder, "text_encoder/model.fp16.safetensors"));
+    ck_assert(has(folder, "model_index.json"));
+    /* interrupted: a part cannot be written, and the folder does not pass for a whole one */
+    ck_assert_int_eq(file_remove_tree(path_of(folder, "vae"), &e), 0);
+    write_text(folder, "vae", "in the way");
+    ck_assert_int_lt(model_save(m, folder, DTYPE_F16, &e), 0);
+    ck_assert(!has(folder, "model_index.json"));
+    model_close(m);
+    proc_folder_remove(folder);
+}
+END_TEST
+
+START_TEST(the_schedule_is_the_pipelines)
+{
+    char folder[PROC_PATH_BYTES];
+    struct err e;
+    proc_folder(folder);
+    struct model *m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
+    ck_assert(model_save(m, folder, DTYPE_F16, &e) == 0);
+    model_close(m);
+    write_text(folder, "scheduler/scheduler_config.json",
+               "{\"_class_name\":\"PNDMScheduler\",\"beta_schedule\":\"scaled_linear\",\"steps_offset\":0}");
+    m = open_ok(folder, (struct model_options){.parts = MODEL_HAS_SCHEDULE});
+    ck_assert_int_eq(m->schedule.steps_offset, 1);
+    ck_assert(!m->schedule.clip_sample);
+    model_close(m);
+    proc_folder_remove(folder);
+}
+END_TEST
+
 START_TEST(half_precision_is_read_back)
 {
     char folder[PROC_PATH_BYTES];
@@ -181,5 +265,7 @@ START_TEST(a_folder_that_is_no_model_is_refused_with_a_hint)
 END_TEST
 
 SUITE("diffusion/model", 30, a_saved_folder_opens_as_the_same_model, half_precision_is_read_back,
+      a_component_that_is_not_saved_is_none_in_the_index, saving_over_a_folder_leaves_no_other_form_of_its_weights,
+      the_schedule_is_the_pipelines,
       fresh_weights_depend_on_the_seed_alone, all_weights_that_do_not_fit_are_listed,
       a_folder_that_is_no_model_is_refused_with_a_hint)

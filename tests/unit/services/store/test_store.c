@@ -29,7 +29,13 @@ static void setup(void)
     ck_assert_int_eq(file_make_folders(in_test_folder("model/unet"), &e), 0);
     put_in_test_folder("model/model_index.json", "{}");
     put_in_test_folder("model/unet/config.json", "{\"sample_size\": 8}");
+    put_in_test_folder("model/unet/weights.safetensors", "the weights");
     put_in_test_folder("model/unet/weights.fp16.safetensors", "a variant");
+    put_in_test_folder("model/unet/weights-00001-of-00001.safetensors", "a shard of the same");
+    put_in_test_folder("model/unet/weights.safetensors.index.json", "{}");
+    put_in_test_folder("model/unet/only.fp16.safetensors", "no other form");
+    put_in_test_folder("model/unet/cut-00001-of-00001.safetensors", "a shard");
+    put_in_test_folder("model/unet/cut.safetensors.index.json", "{}");
     put_in_test_folder("model/README.md", "not a part");
     put_in_test_folder("prompts.txt", "a red circle\n\n  a blue square \r\n");
     run = (struct run_params){.seed = 1,
@@ -224,9 +230,15 @@ START_TEST(the_run_holds_the_model_files_and_the_prompts)
     setup();
     struct store *s = open_store();
     const struct run_spec *r = store_run(s);
-    ck_assert_uint_eq(r->model_count, 2);
-    ck_assert_str_eq(r->model[0].path, "model_index.json");
-    ck_assert_str_eq(r->model[1].path, "unet/config.json");
+    static const char *const files[] = {"model_index.json",
+                                        "unet/config.json",
+                                        "unet/cut-00001-of-00001.safetensors",
+                                        "unet/cut.safetensors.index.json",
+                                        "unet/only.fp16.safetensors",
+                                        "unet/weights.safetensors"};
+    ck_assert_uint_eq(r->model_count, sizeof files / sizeof *files);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        ck_assert_str_eq(r->model[i].path, files[i]);
     ck_assert_uint_eq(r->prompt_count, 2);
     ck_assert_uint_eq(r->latent_height, 8);
     ck_assert_uint_eq(strlen(r->run_id), 16);
