@@ -117,6 +117,11 @@ int replay_prioritise(struct replay *r, const uint8_t (*ids)[TRAJECTORY_ID_BYTES
  * up become tombstones (kept by training step, not by time). */
 int replay_commit(struct replay *r, uint64_t step, struct err *e) MUST_USE;
 
+/* The trainer goes on from `step`.  Where a later step is committed, because the checkpoint of that
+ * one is damaged, the batches between are chosen anew, and that is said loudly: what they held stays
+ * used up. */
+int replay_rewind(struct replay *r, uint64_t step, struct err *e) MUST_USE;
+
 int replay_stats(struct replay *r, struct replay_stats *out, struct err *e) MUST_USE;
 
 #endif

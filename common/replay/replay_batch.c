@@ -1,5 +1,6 @@
 /* The trainer's side of the replay: fencing, batches and their log, priorities, commits. */
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "replay/replay_codec.h"
 #include "replay/replay_internal.h"
@@ -622,6 +623,38 @@ static int forget_batches(struct replay *r, uint64_t step, struct err *e)
             return 0;
     }
     return err_set(e, ERR_UNAVAILABLE, "replay: the commit of step %" PRIu64 " lost %d races", step,
+                   REPLAY_TRIES_MAX);
+}
+
+int replay_rewind(struct replay *r, uint64_t step, struct err *e)
+{
+    assert(r->token > 0);
+    if (replay_begin(r, e) < 0)
+        return -1;
+    const struct replay_key fence = replay_key(r, KEY_FENCE), stats = replay_key(r, KEY_STATS);
+    for (int tries = 0; tries < REPLAY_TRIES_MAX; tries++) {
+        bool committed;
+        redis_begin(r->redis);
+        add_fence_watch(r);
+        redis_add(r->redis, "HGET %s commit_step", stats.text);
+        if (redis_run_checked(r->redis, e) < 0 || check_fence(r, redis_reply(r->redis, 1), e) < 0)
+            return -1;
+        const uint64_t before = redis_u64(redis_reply(r->redis, 2), 0);
+        redis_multi_begin(r->redis);
+        redis_add(r->redis, "SET %s %llu", fence.text, (unsigned long long)r->token);
+        if (before > step)
+            redis_add(r->redis, "HSET %s commit_step %llu", stats.text, (unsigned long long)step);
+        if (redis_multi_exec(r->redis, &committed, e) < 0)
+            return -1;
+        if (!committed)
+            continue;
+        if (before > step)
+            log_event(LOG_ERROR, "replay_rewound", "step=%llu before=%llu mend=%s",
+                      (unsigned long long)step, (unsigned long long)before,
+                      "the updates between are made again, of new trajectories");
+        return replay_settle(r, e);
+    }
+    return err_set(e, ERR_UNAVAILABLE, "replay: going back to step %" PRIu64 " lost %d races", step,
                    REPLAY_TRIES_MAX);
 }
 

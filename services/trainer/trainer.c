@@ -98,6 +98,16 @@ static int commit(struct trainer *t, uint64_t step, struct err *e)
     return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
 }
 
+/* The updates from `step` on are made (again).  Not in lockstep: there the batches of a committed step cannot come again. */
+static int rewind_replay(struct trainer *t, uint64_t step, struct err *e)
+{
+    int rc;
+    do
+        rc = t->run.lockstep ? 0 : replay_rewind(t->replay, step, e);
+    while (rc < 0 && again(t, e));
+    return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
+}
+
 /* ---- publishing ---- */
 
 static int publish_policy(struct trainer *t, struct err *e)
@@ -361,7 +371,7 @@ static int restore(struct trainer *t, struct err *e)
     if (store_client_checkpoint_get(t->store, &ck, e) < 0)
         return -1;
     if (ck.blob_count == 0)
-        return store_client_policy(t->store, NULL, &t->policy, e);
+        return rewind_replay(t, 0, e) < 0 ? -1 : store_client_policy(t->store, NULL, &t->policy, e);
     int rc = ck.blob_count <= LEARNER_BLOBS ? 0 : err_set(e, ERR_INVALID, "%u blobs", ck.blob_count);
     for (uint32_t i = 0; rc == 0 && i < ck.blob_count; i++) {
         blob[i].name = ck.blobs[i].name;
@@ -376,7 +386,7 @@ static int restore(struct trainer *t, struct err *e)
     t->checkpoint_step = ck.step;
     log_event(LOG_INFO, "resumed", "step=%llu", (unsigned long long)ck.step);
     /* it was durable, and perhaps its trainer ended before it could say so */
-    return commit(t, ck.step, e) < 0 ? -1 : publish_policy(t, e);
+    return rewind_replay(t, ck.step, e) < 0 || commit(t, ck.step, e) < 0 ? -1 : publish_policy(t, e);
 }
 
 /* Whether the run gives the objective what it reads. */

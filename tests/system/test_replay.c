@@ -157,6 +157,54 @@ START_TEST(a_consumed_trajectory_leaves_a_tombstone_with_its_checksum)
 }
 END_TEST
 
+static int rewound_lines;
+
+static void count_rewound(const char *line, void *arg)
+{
+    (void)arg;
+    rewound_lines += strstr(line, "replay_rewound") != NULL;
+}
+
+START_TEST(a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o), *old = open_replay(&o);
+    struct trajectory *out[2];
+    struct err e = {0};
+    fence(old, 1);
+    fence(r, 2);
+    for (uint64_t step = 1; step <= 3; step++) {
+        admit(r, 1, 2 * step, 0);
+        admit(r, 1, 2 * step + 1, 0);
+        ck_assert_msg(batch(r, step, 2, out, &e) == 0, "%s", e.text);
+        free_all(out, 2);
+        ck_assert_int_eq(replay_commit(r, step, &e), 0);
+    }
+    log_sink(count_rewound, NULL);
+    ck_assert_int_eq(replay_rewind(old, 1, &e), -1);
+    ck_assert_int_eq(e.code, ERR_STALE);
+    ck_assert_int_eq(replay_rewind(r, 3, &e), 0);
+    ck_assert_int_eq(rewound_lines, 0);
+    ck_assert_int_eq(replay_rewind(r, 1, &e), 0);
+    ck_assert_int_eq(replay_rewind(r, 2, &e), 0); /* never forth */
+    ck_assert_int_eq(rewound_lines, 1);
+    ck_assert_uint_eq(stats(r).commit_step, 1);
+    /* the batch of step 2 is another one: what it held is used up */
+    ck_assert_int_eq(admit(r, 1, 4, 0), REPLAY_DUPLICATE);
+    admit(r, 1, 8, 0);
+    admit(r, 1, 9, 0);
+    ck_assert_msg(batch(r, 2, 2, out, &e) == 0, "%s", e.text);
+    ck_assert_uint_ge(out[0]->counter, 8);
+    ck_assert_uint_ge(out[1]->counter, 8);
+    free_all(out, 2);
+    log_sink(NULL, NULL);
+    replay_close(old);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(a_logged_batch_comes_back_to_a_trainer_that_starts_again)
 {
     start_redis(NULL);
@@ -800,6 +848,7 @@ END_TEST
 
 SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       a_consumed_trajectory_leaves_a_tombstone_with_its_checksum,
+      a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one,
       a_logged_batch_comes_back_to_a_trainer_that_starts_again,
       too_few_is_a_timeout_that_lets_the_missing_ones_in,
       eviction_keeps_the_bound_takes_the_oldest_and_spares_logged_batches,

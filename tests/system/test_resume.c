@@ -214,5 +214,48 @@ START_TEST(of_two_trainers_the_older_ends_without_another_write)
 }
 END_TEST
 
+/* Writes over the first byte of a blob in the store's folder. */
+static void damage(const struct ring *r, const struct named_blob *b)
+{
+    char hex[HASH_SHA256_HEX_BYTES], path[PROC_PATH_BYTES + 128];
+    hash_hex(hex, b->digest, CODEC_DIGEST_BYTES);
+    snprintf(path, sizeof path, "%s/store/blobs/%.2s/%s", r->folder, hex, hex);
+    FILE *f = fopen(path, "r+");
+    ck_assert_ptr_nonnull(f);
+    fputc('X', f);
+    fclose(f);
+}
+
+START_TEST(the_run_goes_on_from_the_checkpoint_before_a_damaged_one)
+{
+    static struct ring filled, ring;
+    struct checkpoint_ref ck;
+    struct err e;
+    fill(&filled);
+    reopen(&ring, &filled, "trainer.threads=1");
+    ring_set(&ring, "run.iterations=8");
+    ring_end(&ring, RING_STORE, 0, START_MS);
+    ring_start(&ring, RING_STORE, 0);
+    ring_start(&ring, RING_TRAINER, 0);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
+    ck_assert_msg(store_client_checkpoint_get(ring.client, &ck, &e) == 0, "%s", e.text);
+    ck_assert_uint_eq(ck.step, 8);
+    ring_end(&ring, RING_STORE, 0, START_MS);
+    damage(&ring, &ck.blobs[0]);
+    ring_set(&ring, "run.iterations=10");
+    ring_start(&ring, RING_STORE, 0);
+    ring_start(&ring, RING_TRAINER, 0);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
+    ck_assert_uint_eq(ring_log_count(&ring, RING_STORE, 0, "\"checkpoint_damaged\""), 1);
+    ck_assert_uint_eq(ring_log_count(&ring, RING_TRAINER, 0, "\"resumed\",\"step\":4"), 1);
+    ck_assert_uint_eq(ring_log_count(&ring, RING_TRAINER, 0, "\"replay_rewound\""), 1);
+    ck_assert_msg(store_client_checkpoint_get(ring.client, &ck, &e) == 0, "%s", e.text);
+    ck_assert_uint_eq(ck.step, 10);
+    ring_close(&ring);
+    ring_close(&filled);
+}
+END_TEST
+
 SUITE("system/resume", 900, a_killed_trainer_repeats_every_bit,
-      of_two_trainers_the_older_ends_without_another_write)
+      of_two_trainers_the_older_ends_without_another_write,
+      the_run_goes_on_from_the_checkpoint_before_a_damaged_one)
