@@ -33,7 +33,8 @@ int blobs_put(struct blobs *b, const struct blob_chunk *chunk, const uint8_t *da
 int blobs_get(struct blobs *b, const uint8_t *digest, uint64_t offset, size_t length_max,
               uint8_t *out, size_t *bytes, uint64_t *bytes_total, struct err *e) MUST_USE;
 
-/* Whether the blob is there, whole, by hashing it (again, if its file changed since); its size. */
+/* Whether the blob is there, whole, by hashing it (again, if its file changed since); its size.
+ * ERR_NOT_FOUND: absent or damaged; any other failure tells nothing about the blob. */
 int blobs_verify(struct blobs *b, const uint8_t *digest, uint64_t *bytes, struct err *e) MUST_USE;
 
 /* Copies a file in. */

@@ -504,28 +504,40 @@ static int publish_checkpoint(struct store *s, const struct message *m, struct m
     return 0;
 }
 
-/* The newest checkpoint all of whose blobs verify; a damaged one is set aside, loudly. */
-static struct checkpoint_ref good_checkpoint(struct store *s)
+/* Whether every blob is there with its size and digest; -1 where that cannot be told now. */
+static int judge_checkpoint(struct store *s, const struct checkpoint_ref *ck, bool *good, struct err *e)
 {
-    while (manifests_count(s->checkpoints) > 0) {
-        const struct checkpoint_ref *ck = manifests_at(s->checkpoints, 0);
-        struct err why;
-        uint64_t bytes;
-        bool good = true;
-        for (uint32_t i = 0; i < ck->blob_count && good; i++) {
-            good = blobs_verify(s->blobs, ck->blobs[i].digest, &bytes, &why) == 0 &&
-                   bytes == ck->blobs[i].bytes;
-            if (!good)
-                log_event(LOG_ERROR, "checkpoint_damaged",
-                          "step=%llu token=%llu blob=%s left=%zu using=previous",
-                          (unsigned long long)ck->step, (unsigned long long)ck->token,
-                          ck->blobs[i].name, manifests_count(s->checkpoints) - 1);
-        }
+    *good = true;
+    for (uint32_t i = 0; i < ck->blob_count && *good; i++) {
+        uint64_t bytes = 0;
+        const int rc = blobs_verify(s->blobs, ck->blobs[i].digest, &bytes, e);
+        if (rc < 0 && e->code != ERR_NOT_FOUND)
+            return err_wrap(e, "checkpoint %llu", (unsigned long long)ck->step);
+        *good = rc == 0 && bytes == ck->blobs[i].bytes;
+        if (!*good)
+            log_event(LOG_ERROR, "checkpoint_damaged",
+                      "step=%llu token=%llu blob=%s left=%zu using=previous",
+                      (unsigned long long)ck->step, (unsigned long long)ck->token,
+                      ck->blobs[i].name, manifests_count(s->checkpoints) - 1);
+    }
+    return 0;
+}
+
+/* The newest checkpoint all of whose blobs verify; a damaged one is set aside, loudly. */
+static int get_checkpoint(struct store *s, struct message *reply, struct err *e)
+{
+    const struct checkpoint_ref none = {0};
+    const struct checkpoint_ref *ck;
+    while ((ck = manifests_at(s->checkpoints, 0)) != NULL) {
+        bool good;
+        if (judge_checkpoint(s, ck, &good, e) < 0)
+            return -1;
         if (good)
-            return *ck;
+            break;
         manifests_discard(s->checkpoints, 0);
     }
-    return (struct checkpoint_ref){0};
+    codec_put_checkpoint(reply, ck == NULL ? &none : ck);
+    return 0;
 }
 
 /* ---- reports and status ---- */
@@ -686,12 +698,9 @@ static int handle(struct store *s, const struct message *m, struct message *repl
     case MESSAGE_PUBLISH_CHECKPOINT:
         reply->kind = MESSAGE_CHECKPOINT;
         return publish_checkpoint(s, m, reply, e);
-    case MESSAGE_GET_CHECKPOINT: {
-        const struct checkpoint_ref ck = good_checkpoint(s);
+    case MESSAGE_GET_CHECKPOINT:
         reply->kind = MESSAGE_CHECKPOINT;
-        codec_put_checkpoint(reply, &ck);
-        return 0;
-    }
+        return get_checkpoint(s, reply, e);
     case MESSAGE_REPORT:
         reply->kind = MESSAGE_OK;
         return take_report(s, m, reply, e);

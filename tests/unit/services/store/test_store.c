@@ -559,6 +559,25 @@ START_TEST(a_damaged_checkpoint_gives_way_to_the_one_before_loudly)
 }
 END_TEST
 
+START_TEST(a_checkpoint_that_cannot_be_read_now_is_kept)
+{
+    setup();
+    struct store *s = open_store();
+    const uint64_t token = take_token(s);
+    checkpoint(s, 10, "older", token);
+    checkpoint(s, 20, "newer", token);
+    struct rlimit files;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &files), 0);
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = files.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    refused(s, empty(MESSAGE_GET_CHECKPOINT), ERR_IO);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+    ck_assert_uint_eq(newest_checkpoint(s).step, 20);
+    ck_assert_int_eq(loud, 0);
+    store_close(s);
+}
+END_TEST
+
 START_TEST(a_damaged_manifest_is_set_aside)
 {
     setup();
@@ -669,6 +688,7 @@ SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
       an_upload_that_does_not_fit_the_disk_leaves_nothing, a_fenced_trainer_changes_nothing,
       a_policy_is_published_once_and_never_goes_back,
       only_the_last_k_checkpoints_stay_with_their_blobs,
-      a_damaged_checkpoint_gives_way_to_the_one_before_loudly, a_damaged_manifest_is_set_aside,
+      a_damaged_checkpoint_gives_way_to_the_one_before_loudly,
+      a_checkpoint_that_cannot_be_read_now_is_kept, a_damaged_manifest_is_set_aside,
       what_a_crash_left_is_removed_at_start, a_repeated_report_is_one_line,
       news_tell_the_newest_policy_and_the_stop_again_and_again, a_request_of_another_run_is_told_so)
