@@ -18,10 +18,18 @@
 #define SMALL_FILE_BYTES_MAX 65536
 #define POLICY_RECORDS_MAX 512 /* known by digest; the weights of fewer are kept */
 #define ALIVE_S 30.0
+#define TOKENS_KNOWN 8
 
 struct service {
     struct report report;
     int64_t heard_ns;
+};
+
+/* Who was given a token by which request. */
+struct token_given {
+    uint8_t peer[MESSAGE_PEER_BYTES_MAX];
+    size_t peer_bytes; /* 0: none yet */
+    uint64_t request, token;
 };
 
 struct store {
@@ -33,6 +41,7 @@ struct store {
     struct run_spec run;
     size_t keep_policies;
     uint64_t token;
+    struct token_given given[TOKENS_KNOWN]; /* the last ones, by token */
     uint32_t next_slot;
     bool stopped;
     struct service *services; /* [service_count], at most CODEC_SERVICES_MAX */
@@ -319,11 +328,25 @@ static int take_slot(struct store *s, const struct message *m, struct message *r
     return 0;
 }
 
-static int take_token(struct store *s, struct message *reply, struct err *e)
+/* A copy of a request that was answered gets the same token: another one would fence out the
+ * trainer that already works under the first. */
+static int take_token(struct store *s, const struct message *m, struct message *reply,
+                      struct err *e)
 {
+    for (size_t i = 0; i < TOKENS_KNOWN; i++) {
+        const struct token_given *g = &s->given[i];
+        if (g->peer_bytes > 0 && g->peer_bytes == m->peer_bytes && g->request == m->request &&
+            memcmp(g->peer, m->peer, g->peer_bytes) == 0) {
+            codec_put_token(reply, g->token);
+            return 0;
+        }
+    }
     s->token++;
     if (save_counters(s, e) < 0)
         return -1;
+    struct token_given *g = &s->given[s->token % TOKENS_KNOWN];
+    *g = (struct token_given){.peer_bytes = m->peer_bytes, .request = m->request, .token = s->token};
+    memcpy(g->peer, m->peer, m->peer_bytes);
     codec_put_token(reply, s->token);
     log_event(LOG_INFO, "token_taken", "token=%llu", (unsigned long long)s->token);
     return 0;
@@ -682,7 +705,7 @@ static int handle(struct store *s, const struct message *m, struct message *repl
         return take_slot(s, m, reply, e);
     case MESSAGE_TAKE_TOKEN:
         reply->kind = MESSAGE_TOKEN;
-        return take_token(s, reply, e);
+        return take_token(s, m, reply, e);
     case MESSAGE_GET_POLICY:
         reply->kind = MESSAGE_POLICY;
         return get_policy(s, m, reply, e);

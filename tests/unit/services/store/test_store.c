@@ -354,6 +354,34 @@ START_TEST(slots_and_tokens_never_come_twice_across_restarts)
 }
 END_TEST
 
+static uint64_t take_token_as(struct store *s, const char *peer, uint64_t request)
+{
+    struct err e;
+    uint64_t token;
+    struct message *m = empty(MESSAGE_TAKE_TOKEN);
+    m->peer_bytes = strlen(peer);
+    memcpy(m->peer, peer, m->peer_bytes);
+    m->request = request;
+    m = ask(s, m, MESSAGE_TOKEN);
+    ck_assert_int_eq(codec_get_token(m, &token, &e), 0);
+    message_free(m);
+    return token;
+}
+
+START_TEST(a_repeated_request_gets_the_token_it_was_given)
+{
+    setup();
+    struct store *s = open_store();
+    ck_assert_uint_eq(take_token_as(s, "one", 3), 1);
+    ck_assert_uint_eq(take_token_as(s, "one", 3), 1);
+    ck_assert_uint_eq(take_token_as(s, "two", 3), 2);
+    ck_assert_uint_eq(take_token_as(s, "one", 3), 1); /* a late copy fences nobody out */
+    checkpoint(s, 10, "by two", 2);
+    ck_assert_uint_eq(take_token_as(s, "two", 4), 3);
+    store_close(s);
+}
+END_TEST
+
 START_TEST(an_upload_resumes_and_repeated_chunks_are_acknowledged_again)
 {
     setup();
@@ -682,6 +710,7 @@ SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
       tables_of_prompts_are_read_by_their_header,
       the_same_settings_are_the_same_run_and_others_are_refused,
       two_stores_on_one_folder_are_refused, slots_and_tokens_never_come_twice_across_restarts,
+      a_repeated_request_gets_the_token_it_was_given,
       what_was_uploaded_just_before_a_restart_outlives_the_first_sweep,
       an_upload_resumes_and_repeated_chunks_are_acknowledged_again,
       bytes_that_do_not_have_their_digest_leave_nothing,
