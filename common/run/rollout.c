@@ -310,12 +310,21 @@ out:
     return rc;
 }
 
-uint64_t rollout_bytes(const struct run_spec *run, const struct pipeline_shape *s)
+uint64_t rollout_bytes(const struct run_spec *run, const struct transition_kernel *kernels, const struct pipeline_shape *s)
 {
-    /* at most every state with its picture, the final picture, and the header */
-    const uint64_t states = (uint64_t)run->steps + 1;
+    /* at most both ends of every transition kept, a picture of every one but the terminal that may have one, the final
+     * picture, and the header */
+    static const double u[CODEC_STEPS_MAX];
+    bool keep[CODEC_STEPS_MAX];
+    const uint32_t trainable = run_chain_trainable(kernels, run->steps);
+    const uint64_t ends = 2 * (uint64_t)trajectory_choose(keep, run->steps, trainable, run->transition_fraction, u);
+    const uint64_t states = ends < trainable + 1 ? ends : trainable + 1;
+    uint64_t pictured = 0;
+    for (uint32_t k = 0; run->forward_looking && k < trainable; k++)
+        pictured += kernels[k].abar_t >= run->forward_looking_abar;
+    const uint64_t pictures = 1 + (pictured < states - 1 ? pictured : states - 1);
     const uint64_t picture = run->undecoded ? (uint64_t)s->latent_elements * sizeof(float)
                                             : (uint64_t)s->image_height * s->image_width * 3;
-    return states * s->latent_elements * sizeof(float) + (run->forward_looking ? states : 1) * picture +
-           TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX + states * 64 + 1024;
+    return states * s->latent_elements * sizeof(float) + pictures * picture + TRAJECTORY_PROMPT_BYTES_MAX +
+           TRAJECTORY_METADATA_BYTES_MAX + states * 64 + 1024;
 }

@@ -32,7 +32,7 @@ struct rollout_request {
 int rollout_make(struct trajectory **out, struct pipeline *p, const struct rollout_request *q,
                  int (*poll)(void *, struct err *), void *arg, struct err *e) MUST_USE;
 
-/* Bytes of one trajectory message of this run, for credit: the same for every trajectory but for its prompt. */
-uint64_t rollout_bytes(const struct run_spec *run, const struct pipeline_shape *s);
+/* Upper bound of one trajectory message of this run, for credit and for the sockets' limit; kernels [run->steps]. */
+uint64_t rollout_bytes(const struct run_spec *run, const struct transition_kernel *kernels, const struct pipeline_shape *s);
 
 #endif

@@ -451,7 +451,9 @@ static int send_payload(struct wire *w, struct message *m)
 int wire_send(struct wire *w, struct message **message, struct err *e)
 {
     struct message *m = *message;
-    assert(m->payload_bytes <= w->message_out);
+    if (m->payload_bytes > w->message_out)
+        return err_set(e, ERR_INVALID, "%s: a payload of %zu bytes, the limit is %zu", w->endpoint, m->payload_bytes,
+                       w->message_out);
     uint8_t envelope[MESSAGE_ENVELOPE_BYTES_MAX];
     snprintf(m->run_id, sizeof m->run_id, "%s", w->net->run_id);
     snprintf(m->sender, sizeof m->sender, "%s", w->net->sender);

@@ -76,7 +76,7 @@ const char *wire_endpoint(const struct wire *w);
 /* Never blocks.  On success *m is gone (NULL); on failure it is still the caller's.
  * On a router m->peer says to whom; a news socket publishes under the kind's topic.
  * ERR_FULL: high-water mark, or a client that is not connected now.  ERR_UNAVAILABLE: that peer is
- * gone.  Payloads of WIRE_ZERO_COPY_BYTES_MIN or more are not copied. */
+ * gone.  ERR_INVALID: a payload beyond the role's limit.  Payloads of WIRE_ZERO_COPY_BYTES_MIN or more are not copied. */
 int wire_send(struct wire *w, struct message **m, struct err *e) MUST_USE;
 
 /* Waits up to timeout_ms (0: not at all, < 0: for ever) for a message that keeps every rule; the

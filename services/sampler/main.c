@@ -17,6 +17,7 @@ static int serve(void *arg, const char *yaml, struct err *e)
                                       .news = s->net.news,
                                       .scorer = s->net.scorer,
                                       .cache = s->sampler.cache,
+                                      .message_max = (uint64_t)s->net.trajectory_max_bytes,
                                       .threads = (int)s->sampler.threads,
                                       .batch = (uint32_t)s->sampler.batch,
                                       .rate = s->sampler.rate,

@@ -171,10 +171,11 @@ static int send_due(struct sampler *s, struct err *e)
             message_free(m);
             return err_wrap(e, "own trajectory");
         }
-        struct err full;
-        if (wire_send(s->scorer, &m, &full) < 0) {
-            message_free(m); /* not connected now, or its queue is full: the next round tries again */
-            return 0;
+        if (wire_send(s->scorer, &m, e) < 0) {
+            message_free(m);
+            if (e->code == ERR_INVALID)
+                return -1;
+            return 0; /* not connected now, or its queue is full: the next round tries again */
         }
         flight_sent(&s->flight, item, clock_mono_ms(NULL));
     }
@@ -325,7 +326,14 @@ static int open_model(struct sampler *s, struct err *e)
     s->kernels = mem_new(s->run.steps, sizeof *s->kernels);
     if (run_chain_plan(s->kernels, &s->run, pipeline_schedule(s->pipeline), e) < 0)
         return -1;
-    s->item_bytes = rollout_bytes(&s->run, pipeline_shape(s->pipeline));
+    s->item_bytes = rollout_bytes(&s->run, s->kernels, pipeline_shape(s->pipeline));
+    if (s->item_bytes > s->o.message_max)
+        return err_set(e, ERR_INVALID,
+                       "a trajectory of this run has up to %llu bytes and net.trajectory_max is %llu: set it to %lluMiB or more "
+                       "for samplers and scorers, or lower run.steps or run.transition_fraction, or raise "
+                       "run.forward_looking_abar (or forward_looking: no)",
+                       (unsigned long long)s->item_bytes, (unsigned long long)s->o.message_max,
+                       (unsigned long long)((s->item_bytes + (1u << 20) - 1) >> 20));
     return 0;
 }
 

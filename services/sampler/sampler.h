@@ -14,6 +14,7 @@
 struct sampler_options {
     const char *store, *news, *scorer; /* endpoints */
     const char *cache;                 /* folder for the model's files */
+    uint64_t message_max;              /* bytes of a trajectory message that a scorer accepts */
     int threads;                       /* 0: all */
     uint32_t batch;                    /* trajectories made together */
     double rate;                       /* trajectories a second at most; 0: no bound */
@@ -24,7 +25,8 @@ struct sampler_options {
 
 struct sampler;
 
-/* Asks the store for run and slot (waits for it), fetches the model, dials the scorer. */
+/* Asks the store for run and slot (waits for it), fetches the model, dials the scorer.  ERR_INVALID where a trajectory of
+ * the run may be larger than message_max. */
 int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
                  const struct sampler_options *o, struct err *e) MUST_USE;
 void sampler_close(struct sampler *s);

@@ -1,5 +1,5 @@
 /* SIGTERM: each service finishes what it has begun and ends with status 0, within DRAIN_MS; a
- * second SIGTERM ends it at once. */
+ * second SIGTERM ends it at once.  And one that cannot do its work ends by itself, with one line. */
 #include "base/mem.h"
 #include "support/ring.h"
 #include "support/suite.h"
@@ -122,6 +122,23 @@ START_TEST(one_that_waits_for_the_store_ends_soon)
 }
 END_TEST
 
-SUITE("system/drain", 180, each_service_finishes_its_work_and_ends_with_0,
+START_TEST(a_sampler_whose_trajectories_are_too_large_says_what_to_set)
+{
+    static const char *const settings[] = {"run.steps=8", "run.forward_looking=yes", "net.trajectory_max=64KiB", NULL};
+    static struct ring r;
+    ring_open(&r, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_start(&r, RING_REDIS, 0);
+    ring_start(&r, RING_STORE, 0);
+    ring_start(&r, RING_SAMPLER, 0);
+    ck_assert_int_eq(ring_wait_end(&r, RING_SAMPLER, 0, START_MS), 1);
+    char line[1024];
+    process_last_line(ring_process(&r, RING_SAMPLER, 0), line, sizeof line);
+    ck_assert_msg(strstr(line, "net.trajectory_max is 65536: set it to 1MiB or more") != NULL, "%s", line);
+    ring_close(&r);
+}
+END_TEST
+
+SUITE("system/drain", 180, a_sampler_whose_trajectories_are_too_large_says_what_to_set,
+      each_service_finishes_its_work_and_ends_with_0,
       a_scorer_asked_to_end_answers_what_it_has_in_hand, a_second_signal_ends_it_at_once,
       one_that_waits_for_the_store_ends_soon)

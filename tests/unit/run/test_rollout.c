@@ -15,6 +15,8 @@ static struct pipeline *p;
 static struct transition_kernel kernels[STEPS];
 
 static bool undecoded;
+static double fraction = 1.0;
+static struct run_spec run;
 
 static void make(struct trajectory *out[COUNT], double abar, bool by_base)
 {
@@ -22,20 +24,20 @@ static void make(struct trajectory *out[COUNT], double abar, bool by_base)
     static const struct run_prompt prompts[] = {{"a b", "", ""}, {"c", "", ""}};
     const struct prompt_set set = {2, (struct run_prompt *)(uintptr_t)prompts};
     const struct policy_ref base = {0};
-    struct run_spec run = {.run_id = "0123456789abcdef",
-                           .seed = 5,
-                           .steps = STEPS,
-                           .eta = 1.0,
-                           .guidance = 1.0,
-                           .variance = "floor",
-                           .variance_floor = 0.25,
-                           .last_step_mean = true,
-                           .transition_fraction = 1.0,
-                           .group_size = 1,
-                           .forward_looking = true,
-                           .forward_looking_abar = abar,
-                           .forward_looking_base = by_base,
-                           .undecoded = undecoded};
+    run = (struct run_spec){.run_id = "0123456789abcdef",
+                            .seed = 5,
+                            .steps = STEPS,
+                            .eta = 1.0,
+                            .guidance = 1.0,
+                            .variance = "floor",
+                            .variance_floor = 0.25,
+                            .last_step_mean = true,
+                            .transition_fraction = fraction,
+                            .group_size = 1,
+                            .forward_looking = true,
+                            .forward_looking_abar = abar,
+                            .forward_looking_base = by_base,
+                            .undecoded = undecoded};
     ck_assert_msg(run_chain_plan(kernels, &run, pipeline_schedule(p), &e) == 0, "%s", e.text);
     const struct rollout_request q = {&run, kernels, &set, &base, 0, 0, COUNT};
     ck_assert_msg(rollout_make(out, p, &q, NULL, NULL, &e) == 0, "%s", e.text);
@@ -163,6 +165,36 @@ START_TEST(pictures_by_the_base_model_do_not_move_with_the_policy)
 }
 END_TEST
 
-SUITE("run/rollout", 60, undecoded_trajectories_carry_what_the_pictures_are_decoded_from,
+START_TEST(a_message_keeps_its_bound_which_follows_what_is_sent)
+{
+    struct err e;
+    struct trajectory *out[COUNT];
+    uint64_t bound[4];
+    ck_assert_msg(pipeline_open(&p, MODEL, &(struct pipeline_options){.threads = 1}, &e) == 0, "%s", e.text);
+    const struct pipeline_shape *shape = pipeline_shape(p);
+    const uint64_t picture = shape->image_height * shape->image_width * 3;
+    const uint64_t state = shape->latent_elements * sizeof(float);
+    for (int i = 0; i < 4; i++) {
+        fraction = i % 2 == 0 ? 1.0 : 0.3; /* all of 5 transitions, or 2 of them */
+        make(out, i < 2 ? 0.0 : kernels[3].abar_t, false);
+        bound[i] = rollout_bytes(&run, kernels, shape);
+        for (int k = 0; k < COUNT; k++) {
+            const size_t texts = strlen(out[k]->prompt) + strlen(out[k]->metadata);
+            ck_assert_uint_ge(bound[i], codec_trajectory_bytes(out[k]) - texts + TRAJECTORY_PROMPT_BYTES_MAX +
+                                            TRAJECTORY_METADATA_BYTES_MAX);
+            trajectory_free(out[k]);
+        }
+    }
+    fraction = 1.0;
+    const uint64_t header = TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX + 2048;
+    ck_assert_uint_le(bound[0], 6 * (state + picture) + header);
+    ck_assert_uint_le(bound[1], 4 * (state + picture) + header);
+    ck_assert_uint_le(bound[2], 6 * state + 3 * picture + header);
+    ck_assert_uint_le(bound[3], 4 * state + 3 * picture + header);
+    pipeline_close(p);
+}
+END_TEST
+
+SUITE("run/rollout", 60, a_message_keeps_its_bound_which_follows_what_is_sent, undecoded_trajectories_carry_what_the_pictures_are_decoded_from,
       pictures_by_the_base_model_do_not_move_with_the_policy,
       states_near_noise_get_no_picture_and_the_others_the_same_one)

@@ -139,6 +139,25 @@ START_TEST(a_failed_send_leaves_the_message_with_its_owner)
 }
 END_TEST
 
+START_TEST(a_payload_over_the_limit_is_refused_at_the_sender)
+{
+    struct wire_net *net = net_of(PARTY_SAMPLER, NULL);
+    struct wire *inbox = open_wire(net, WIRE_SCORER_INBOX, "inproc://x");
+    struct wire *client = open_wire(net, WIRE_SCORER_CLIENT, "inproc://x");
+    struct message *m = message_new(MESSAGE_TRAJECTORY);
+    struct err e;
+    const size_t over = ((size_t)16 << 20) + 1;
+    message_own_payload(m, mem_new(over, 1), over);
+    ck_assert_int_eq(wire_send(client, &m, &e), -1);
+    ck_assert_int_eq(e.code, ERR_INVALID);
+    ck_assert_ptr_nonnull(m);
+    message_free(m);
+    wire_close(client);
+    wire_close(inbox);
+    wire_net_close(net);
+}
+END_TEST
+
 /* A raw peer on the same context sends whatever frames it likes. */
 static void send_raw(void *socket, const struct codec_frame *frames, size_t count)
 {
@@ -541,6 +560,7 @@ int main(void)
         a_request_is_answered_over_ipc,
         large_payloads_arrive_whole_and_without_a_copy_at_the_sender,
         a_failed_send_leaves_the_message_with_its_owner,
+        a_payload_over_the_limit_is_refused_at_the_sender,
         malformed_frames_are_dropped_and_counted_and_the_peer_is_banned,
         a_frame_over_the_limit_ends_the_connection_not_the_receiver,
         kinds_that_do_not_belong_to_a_socket_are_refused,
