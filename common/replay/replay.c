@@ -143,8 +143,10 @@ int replay_begin(struct replay *r, struct err *e)
     bool fresh;
     if (redis_ready(r->redis, &fresh, e) < 0)
         return err_wrap(e, "replay");
-    if (fresh && (check_policy(r, e) < 0 || know_epoch(r, e) < 0))
+    r->checked = r->checked && !fresh;
+    if (!r->checked && (check_policy(r, e) < 0 || know_epoch(r, e) < 0))
         return -1;
+    r->checked = true;
     return 0;
 }
 

@@ -14,6 +14,7 @@ struct replay {
     struct replay_options o;
     char run[REPLAY_RUN_BYTES_MAX + 1];
     char prefix[REPLAY_RUN_BYTES_MAX + 16]; /* "dagline:{RUN}:" */
+    bool checked;                           /* policy and epoch, on this connection */
     char epoch[33];                         /* "" until seen */
     uint64_t token;                         /* trainer's; 0: not fenced */
     uint8_t (*ids)[TRAJECTORY_ID_BYTES];    /* work memory of the selection */
@@ -28,8 +29,8 @@ struct replay_key replay_key(const struct replay *r, const char *suffix);
 struct replay_key replay_key_id(const struct replay *r, const char *suffix, const char *id_hex);
 struct replay_key replay_key_step(const struct replay *r, const char *suffix, uint64_t step);
 
-/* Every public call begins here: connected, the policy checked and the epoch known on a new
- * connection. */
+/* Every public call begins here: connected, and the policy checked and the epoch known on this
+ * connection; where the check fails, the next call makes it again. */
 int replay_begin(struct replay *r, struct err *e) MUST_USE;
 
 /* Returns when nothing that was executed so far can be lost with Redis's process. */

@@ -696,6 +696,30 @@ START_TEST(a_redis_that_evicts_by_itself_is_refused)
 }
 END_TEST
 
+START_TEST(a_redis_that_came_back_evicting_is_refused_by_every_call_until_it_is_mended)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    struct err e = {0};
+    uint64_t room;
+    char reply[64];
+    proc_redis_kill(&redis);
+    proc_redis_again(
+        &redis, (const char *const[]){"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", NULL});
+    while (replay_room(r, &room, &e) < 0 && e.code == ERR_UNAVAILABLE)
+        ;
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(replay_room(r, &room, &e), -1);
+        ck_assert_msg(e.code == ERR_INVALID && strstr(e.text, "noeviction") != NULL, "%s", e.text);
+    }
+    proc_redis_say(&redis, "CONFIG SET maxmemory-policy noeviction", reply, sizeof reply);
+    ck_assert_int_eq(replay_room(r, &room, &e), 0);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(redis_at_its_limit_is_full_not_a_loss)
 {
     start_redis((const char *const[]){"--maxmemory", "100mb", NULL});
@@ -859,6 +883,7 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       of_racing_writers_exactly_one_stores_each_trajectory,
       twenty_kills_of_redis_lose_nothing_acknowledged_and_store_nothing_twice,
       an_emptied_redis_is_noticed_by_its_epoch, a_redis_that_evicts_by_itself_is_refused,
+      a_redis_that_came_back_evicting_is_refused_by_every_call_until_it_is_mended,
       redis_at_its_limit_is_full_not_a_loss, a_password_is_needed_and_used,
       an_endless_reply_ends_the_connection_not_the_process,
       the_memo_keeps_the_last_texts_and_is_bounded)
