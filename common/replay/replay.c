@@ -106,6 +106,33 @@ static int check_policy(struct replay *r, struct err *e)
     return 0;
 }
 
+/* Another process than before, without an append-only file, has at best an old snapshot, in which
+ * the epoch is the same. */
+static int know_server(struct replay *r, struct err *e)
+{
+    redis_begin(r->redis);
+    redis_add(r->redis, "INFO server");
+    redis_add(r->redis, "INFO persistence");
+    if (redis_run_checked(r->redis, e) < 0)
+        return -1;
+    char server[sizeof r->server] = "", on[8] = "";
+    if (!info_field(redis_reply(r->redis, 0), "run_id", server, sizeof server))
+        return err_set(e, ERR_INVALID, "replay: Redis does not tell its run_id");
+    const bool durable = info_field(redis_reply(r->redis, 1), "aof_enabled", on, sizeof on) &&
+                         strcmp(on, "1") == 0;
+    if (r->server[0] == 0 && !durable)
+        log_event(LOG_WARN, "replay_not_durable", "server=%s mend=%s", server,
+                  "a Redis that dies loses acknowledged trajectories; set appendonly yes");
+    if (r->server[0] != 0 && strcmp(r->server, server) != 0 && !durable) {
+        log_event(LOG_ERROR, "replay_lost", "server=%s before=%s mend=%s", server, r->server,
+                  "Redis was started again without an append-only file; the run goes on with its "
+                  "last snapshot");
+        r->epoch[0] = 0; /* said already */
+    }
+    memcpy(r->server, server, sizeof r->server);
+    return 0;
+}
+
 static int random_hex(char out[33], struct err *e)
 {
     uint8_t bytes[16];
@@ -144,7 +171,7 @@ int replay_begin(struct replay *r, struct err *e)
     if (redis_ready(r->redis, &fresh, e) < 0)
         return err_wrap(e, "replay");
     r->checked = r->checked && !fresh;
-    if (!r->checked && (check_policy(r, e) < 0 || know_epoch(r, e) < 0))
+    if (!r->checked && (check_policy(r, e) < 0 || know_server(r, e) < 0 || know_epoch(r, e) < 0))
         return -1;
     r->checked = true;
     return 0;

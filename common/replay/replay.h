@@ -7,8 +7,9 @@
  * Guarantees: replay_admit returning STORED or DUPLICATE means the trajectory is in Redis once and
  * will not be stored again, whatever is resent, and survives the death of Redis's process where
  * Redis keeps an append-only file (everysec or stricter: replay.c waits out the moments in which
- * everysec answers before it writes; a machine that loses power loses up to two seconds unless
- * appendfsync is always); a batch handed to the trainer is logged before it is returned, so that a
+ * everysec answers before it writes; a machine that loses power loses up to two seconds, tombstones
+ * and logged batches included, unless appendfsync is always; a Redis without one is told of at open,
+ * and its next start as a loss); a batch handed to the trainer is logged before it is returned, so that a
  * resumed trainer gets the same batches again; nothing that a logged, uncommitted batch names is
  * evicted. Thread rule: one struct replay per thread.  Calls block up to the configured timeout; a
  * lost connection is reported as ERR_UNAVAILABLE and reopened by the next call (backoff with

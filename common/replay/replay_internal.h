@@ -14,7 +14,8 @@ struct replay {
     struct replay_options o;
     char run[REPLAY_RUN_BYTES_MAX + 1];
     char prefix[REPLAY_RUN_BYTES_MAX + 16]; /* "dagline:{RUN}:" */
-    bool checked;                           /* policy and epoch, on this connection */
+    bool checked;                           /* policy, server and epoch, on this connection */
+    char server[41];                        /* run_id of Redis's process; "" until seen */
     char epoch[33];                         /* "" until seen */
     uint64_t token;                         /* trainer's; 0: not fenced */
     uint8_t (*ids)[TRAJECTORY_ID_BYTES];    /* work memory of the selection */

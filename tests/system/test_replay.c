@@ -639,12 +639,13 @@ START_TEST(twenty_kills_of_redis_lose_nothing_acknowledged_and_store_nothing_twi
 }
 END_TEST
 
-static int lost_lines;
+static int lost_lines, not_durable_lines;
 
 static void count_lost(const char *line, void *arg)
 {
     (void)arg;
     lost_lines += strstr(line, "replay_lost") != NULL;
+    not_durable_lines += strstr(line, "replay_not_durable") != NULL;
 }
 
 START_TEST(an_emptied_redis_is_noticed_by_its_epoch)
@@ -672,6 +673,53 @@ START_TEST(an_emptied_redis_is_noticed_by_its_epoch)
     log_sink(NULL, NULL);
     replay_close(r);
     stop_redis();
+}
+END_TEST
+
+static void wait_for_redis(struct replay *r)
+{
+    struct err e = {0};
+    uint64_t room;
+    while (replay_room(r, &room, &e) < 0)
+        ck_assert_msg(e.code == ERR_UNAVAILABLE, "%s", e.text);
+}
+
+START_TEST(a_redis_that_comes_back_with_an_old_snapshot_is_noticed)
+{
+    static const char *const snapshots[] = {"--appendonly", "no", NULL};
+    static const char *const *const extra[] = {snapshots, NULL};
+    for (int durable = 0; durable <= 1; durable++) {
+        lost_lines = not_durable_lines = 0;
+        log_sink(count_lost, NULL);
+        start_redis(extra[durable]);
+        const struct replay_options o = options();
+        struct replay *r = open_replay(&o);
+        char reply[64];
+        admit(r, 1, 1, 0);
+        proc_redis_say(&redis, "SAVE", reply, sizeof reply);
+        admit(r, 1, 2, 0);
+        for (int kill = 1; kill <= 2; kill++) {
+            proc_redis_kill(&redis);
+            proc_redis_again(&redis, extra[durable]);
+            wait_for_redis(r);
+            ck_assert_int_eq(lost_lines, durable ? 0 : kill);
+        }
+        ck_assert_uint_eq(stats(r).items, durable ? 2 : 1);
+        ck_assert_int_eq(not_durable_lines, !durable); /* once */
+        /* one that has no snapshot either is one loss, not two */
+        char snapshot[PROC_PATH_BYTES + 16];
+        snprintf(snapshot, sizeof snapshot, "%s/dump.rdb", redis.folder);
+        proc_redis_say(&redis, "FLUSHALL", reply, sizeof reply);
+        proc_redis_kill(&redis);
+        ck_assert_int_eq(unlink(snapshot), 0);
+        proc_redis_again(&redis, extra[durable]);
+        lost_lines = 0;
+        wait_for_redis(r);
+        ck_assert_int_eq(lost_lines, 1);
+        log_sink(NULL, NULL);
+        replay_close(r);
+        stop_redis();
+    }
 }
 END_TEST
 
@@ -882,7 +930,8 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       rank_selection_follows_the_trained_delta, an_older_token_is_fenced_out_of_every_call,
       of_racing_writers_exactly_one_stores_each_trajectory,
       twenty_kills_of_redis_lose_nothing_acknowledged_and_store_nothing_twice,
-      an_emptied_redis_is_noticed_by_its_epoch, a_redis_that_evicts_by_itself_is_refused,
+      an_emptied_redis_is_noticed_by_its_epoch,
+      a_redis_that_comes_back_with_an_old_snapshot_is_noticed, a_redis_that_evicts_by_itself_is_refused,
       a_redis_that_came_back_evicting_is_refused_by_every_call_until_it_is_mended,
       redis_at_its_limit_is_full_not_a_loss, a_password_is_needed_and_used,
       an_endless_reply_ends_the_connection_not_the_process,
