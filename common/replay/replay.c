@@ -575,7 +575,7 @@ int replay_stats(struct replay *r, struct replay_stats *out, struct err *e)
         return -1;
     const struct replay_key stats = replay_key(r, KEY_STATS), version = replay_key(r, KEY_VERSION);
     const struct replay_key by_insert = replay_key(r, KEY_BY_INSERT),
-                            ready = replay_key(r, KEY_READY);
+                            ready = replay_key(r, KEY_READY), pins = replay_key(r, KEY_PINS);
     redis_begin(r->redis);
     redis_add(
         r->redis,
@@ -585,6 +585,7 @@ int replay_stats(struct replay *r, struct replay_stats *out, struct err *e)
     redis_add(r->redis, "ZCARD %s", by_insert.text);
     redis_add(r->redis, "ZCARD %s", ready.text);
     redis_add(r->redis, "GET %s", version.text);
+    redis_add(r->redis, "ZCARD %s", pins.text);
     if (redis_run_checked(r->redis, e) < 0)
         return -1;
     const struct redis_value *h = redis_reply(r->redis, 0);
@@ -592,6 +593,7 @@ int replay_stats(struct replay *r, struct replay_stats *out, struct err *e)
         .items = redis_u64(redis_reply(r->redis, 1), 0),
         .items_eligible = redis_u64(redis_reply(r->redis, 2), 0),
         .policy_version = redis_u64(redis_reply(r->redis, 3), 0),
+        .items_pinned = redis_u64(redis_reply(r->redis, 4), 0),
         .bytes = field(h, 0),
         .inserted = field(h, 1),
         .sampled = field(h, 2),

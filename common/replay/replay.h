@@ -54,6 +54,7 @@ enum replay_outcome { REPLAY_STORED, REPLAY_DUPLICATE, REPLAY_CONFLICT, REPLAY_T
 
 struct replay_stats {
     uint64_t items, bytes, items_eligible;
+    uint64_t items_pinned; /* named by logged batches: not evicted before a commit */
     uint64_t inserted, sampled, evicted_bytes, evicted_age, consumed, duplicates, conflicts;
     uint64_t evicted_unused; /* of the evicted: never handed out */
     uint64_t refused_age;    /* REPLAY_TOO_OLD */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define WAIT_MS 50            /* between looks into a replay that has too little */
+#define ROOM_EVERY_MS 5000    /* a wait for a batch asks so often whether there is room for one */
 #define ALIVE_EVERY_MS 2000
 #define ALIVE_MS 120000 /* one micro-batch, of a large model on a slow machine, stays far below */
 #define BLOB_BYTES_MAX ((size_t)32 << 30)
@@ -256,6 +257,25 @@ static int report_step(struct trainer *t, const struct learner_stats *s, const s
 
 /* ---- one step ---- */
 
+/* What logged batches name is not evicted before a checkpoint covers it.  Where it leaves no room for the next batch, that
+ * checkpoint is due now. */
+static int make_room(struct trainer *t, struct err *e)
+{
+    struct replay_stats s;
+    if (replay_stats(t->replay, &s, e) < 0)
+        return e->code == ERR_UNAVAILABLE ? 0 : -1;
+    const uint64_t want = t->o.batch > t->o.replay.items_min ? t->o.batch : t->o.replay.items_min;
+    if (s.items == 0 || (s.items_pinned + want + 1) * (s.bytes / s.items) <= t->o.replay.bytes_max)
+        return 0;
+    const bool due = learner_step(t->learner) != t->checkpoint_step;
+    log_event(due ? LOG_WARN : LOG_ERROR, "replay_full", "items=%llu pinned=%llu wanted=%llu bytes=%llu bytes_max=%llu mend=%s",
+              (unsigned long long)s.items, (unsigned long long)s.items_pinned, (unsigned long long)want,
+              (unsigned long long)s.bytes, (unsigned long long)t->o.replay.bytes_max,
+              due ? "a checkpoint is written before its time: raise replay.bytes_max or lower trainer.checkpoint_every"
+                  : "replay.bytes_max does not hold a batch: raise it, or lower trainer.batch or replay.items_min");
+    return due ? write_checkpoint(t, e) : 0;
+}
+
 /* Waits for the batch of the next step; ERR_CLOSED when the loop drains meanwhile. */
 static int wait_batch(struct trainer *t, struct trajectory **batch, struct err *e)
 {
@@ -268,6 +288,7 @@ static int wait_batch(struct trainer *t, struct trajectory **batch, struct err *
         .exact_version = t->run.lockstep,
         .seed = t->run.seed,
     };
+    int64_t room_ms = clock_mono_ms(NULL) + ROOM_EVERY_MS;
     for (;;) {
         if (replay_batch(t->replay, &q, batch, e) == 0) {
             t->replay_away = false;
@@ -278,6 +299,11 @@ static int wait_batch(struct trainer *t, struct trajectory **batch, struct err *
         if (e->code == ERR_UNAVAILABLE && !t->replay_away)
             log_err("replay_away", e);
         t->replay_away = e->code == ERR_UNAVAILABLE;
+        if (!t->replay_away && clock_mono_ms(NULL) >= room_ms) {
+            if (make_room(t, e) < 0)
+                return -1;
+            room_ms = clock_mono_ms(NULL) + ROOM_EVERY_MS;
+        }
         if (serve(t, e) < 0 || loop_poll(t->loop, WAIT_MS, e) < 0)
             return -1;
         if (loop_draining(t->loop))

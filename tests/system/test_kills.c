@@ -366,7 +366,28 @@ START_TEST(the_credit_of_a_dead_sampler_is_granted_to_others)
 }
 END_TEST
 
+/* Four batches of 16 fill the replay long before a checkpoint is due. */
+START_TEST(a_replay_full_of_logged_batches_is_freed_by_an_early_checkpoint)
+{
+    static const char *const settings[] = {"trainer.batch=16", "trainer.checkpoint_every=1000",
+                                           "replay.bytes_max=1MiB", NULL};
+    static struct ring r;
+    ring_open(&r, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_start_all(&r);
+    const int64_t end = ring_now_ms() + START_MS;
+    while (ring_log_count(&r, RING_STORE, 0, "\"policy_published\"") < 8) {
+        ring_watch(&r);
+        ring_nap(20);
+        ck_assert_msg(ring_now_ms() < end, "the trainer is stuck: see %s/log", r.folder);
+    }
+    ck_assert_uint_ge(ring_log_count(&r, RING_TRAINER, 0, "\"replay_full\""), 1);
+    ck_assert_uint_le(ring_log_count(&r, RING_TRAINER, 0, "\"replay_full\""), 2);
+    ring_close(&r);
+}
+END_TEST
+
 SUITE("system/kills", 1800, kills_of_every_class_lose_nothing_and_train_nothing_twice,
       an_emptied_redis_is_reported_and_the_run_goes_on,
       while_redis_is_away_everybody_waits_and_nobody_ends,
-      the_credit_of_a_dead_sampler_is_granted_to_others)
+      the_credit_of_a_dead_sampler_is_granted_to_others,
+      a_replay_full_of_logged_batches_is_freed_by_an_early_checkpoint)

@@ -137,11 +137,13 @@ START_TEST(a_consumed_trajectory_leaves_a_tombstone_with_its_checksum)
     ck_assert_msg(batch(r, 1, 2, out, &e) == 0, "%s", e.text);
     free_all(out, 2);
     ck_assert_uint_eq(stats(r).items, 2); /* until a checkpoint covers them */
+    ck_assert_uint_eq(stats(r).items_pinned, 2);
     ck_assert_uint_eq(stats(r).items_eligible, 0);
     ck_assert_int_eq(replay_commit(r, 1, &e), 0);
     const struct replay_stats s = stats(r);
     ck_assert_uint_eq(s.items, 0);
     ck_assert_uint_eq(s.bytes, 0);
+    ck_assert_uint_eq(s.items_pinned, 0);
     ck_assert_uint_eq(s.consumed, 2);
     ck_assert_uint_eq(s.commit_step, 1);
     ck_assert_int_eq(admit(r, 1, 1, 0), REPLAY_DUPLICATE);
