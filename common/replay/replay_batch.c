@@ -15,7 +15,7 @@
 
 #define FETCH_ITEMS 8   /* payloads asked for in one round trip */
 #define SWEEP_ITEMS 256 /* removals looked at in one round trip */
-#define TOMBS_PER_COMMIT 16384
+#define TOMBS_A_ROUND 16384
 
 /* ---- fencing: every transaction of the trainer watches the fence ---- */
 
@@ -658,30 +658,34 @@ int replay_rewind(struct replay *r, uint64_t step, struct err *e)
                    REPLAY_TRIES_MAX);
 }
 
-/* Tombstones that no acceptable trajectory can meet any more; a bounded number a time. */
+/* Tombstones that no acceptable trajectory can meet any more. */
 static int drop_tombstones(struct replay *r, uint64_t version_now, struct err *e)
 {
     if (version_now <= REPLAY_TOMBSTONE_VERSIONS)
         return 0;
     const struct replay_key tombs = replay_key(r, KEY_TOMBS);
-    redis_begin(r->redis);
-    redis_add(r->redis, "ZRANGEBYSCORE %s -inf (%llu LIMIT 0 %d", tombs.text,
-              (unsigned long long)(version_now - REPLAY_TOMBSTONE_VERSIONS), TOMBS_PER_COMMIT);
     size_t n;
-    if (redis_run_checked(r->redis, e) < 0 || take_ids(r, redis_reply(r->redis, 0), &n, e) < 0)
-        return -1;
-    if (n == 0)
-        return 0;
-    const char **words = id_words((const uint8_t(*)[TRAJECTORY_ID_BYTES])r->ids, n);
-    bool committed;
-    redis_multi_begin(r->redis);
-    for (size_t i = 0; i < n; i++) {
-        const struct replay_key tomb = replay_key_id(r, KEY_TOMB, words[i]);
-        redis_add(r->redis, "DEL %s", tomb.text);
-    }
-    redis_add_words(r->redis, "ZREM", tombs.text, words, n);
-    mem_free((void *)(uintptr_t)words);
-    return redis_multi_exec(r->redis, &committed, e);
+    do {
+        redis_begin(r->redis);
+        redis_add(r->redis, "ZRANGEBYSCORE %s -inf (%llu LIMIT 0 %d", tombs.text,
+                  (unsigned long long)(version_now - REPLAY_TOMBSTONE_VERSIONS), TOMBS_A_ROUND);
+        if (redis_run_checked(r->redis, e) < 0 || take_ids(r, redis_reply(r->redis, 0), &n, e) < 0)
+            return -1;
+        if (n == 0)
+            return 0;
+        const char **words = id_words((const uint8_t(*)[TRAJECTORY_ID_BYTES])r->ids, n);
+        bool committed;
+        redis_multi_begin(r->redis);
+        for (size_t i = 0; i < n; i++) {
+            const struct replay_key tomb = replay_key_id(r, KEY_TOMB, words[i]);
+            redis_add(r->redis, "DEL %s", tomb.text);
+        }
+        redis_add_words(r->redis, "ZREM", tombs.text, words, n);
+        mem_free((void *)(uintptr_t)words);
+        if (redis_multi_exec(r->redis, &committed, e) < 0)
+            return -1;
+    } while (n == TOMBS_A_ROUND);
+    return 0;
 }
 
 int replay_commit(struct replay *r, uint64_t step, struct err *e)

@@ -389,6 +389,39 @@ START_TEST(tombstones_go_by_version_and_what_they_guarded_is_then_too_old)
 }
 END_TEST
 
+START_TEST(one_commit_drops_every_tombstone_that_is_due)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[1];
+    struct err e = {0};
+    char reply[64];
+    const uint64_t later = 4 + REPLAY_TOMBSTONE_VERSIONS;
+    fence(r, 1);
+    proc_redis_say(&redis,
+                   "EVAL \"for i = 1, 40000 do local id = string.format('%032x', i) "
+                   "redis.call('SET', 'dagline:{test}:t:' .. id, 1) "
+                   "redis.call('ZADD', 'dagline:{test}:z:tombs', 3, id) end return 40000\" 0",
+                   reply, sizeof reply);
+    ck_assert_str_eq(reply, ":40000");
+    admit(r, 1, 1, later);
+    ck_assert_int_eq(
+        replay_batch(r,
+                     &(struct replay_batch_request){.step = 1, .count = 1, .policy_version = later},
+                     out, &e),
+        0);
+    free_all(out, 1);
+    ck_assert_msg(replay_commit(r, 1, &e) == 0, "%s", e.text);
+    proc_redis_say(&redis, "ZCARD dagline:{test}:z:tombs", reply, sizeof reply);
+    ck_assert_str_eq(reply, ":1"); /* of the batch */
+    proc_redis_say(&redis, "DBSIZE", reply, sizeof reply);
+    ck_assert_str_eq(reply, ":7"); /* epoch fence version seq stats z:tombs and one t: */
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(lockstep_takes_one_version_in_slot_and_counter_order)
 {
     start_redis(NULL);
@@ -928,6 +961,7 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       eviction_keeps_the_bound_takes_the_oldest_and_spares_logged_batches,
       age_is_counted_in_policy_versions_at_both_doors,
       tombstones_go_by_version_and_what_they_guarded_is_then_too_old,
+      one_commit_drops_every_tombstone_that_is_due,
       lockstep_takes_one_version_in_slot_and_counter_order,
       rank_selection_follows_the_trained_delta, an_older_token_is_fenced_out_of_every_call,
       of_racing_writers_exactly_one_stores_each_trajectory,
