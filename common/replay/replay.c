@@ -19,7 +19,10 @@
 #define EVICT_WINDOW 256 /* items looked at in one round trip for one that is not pinned */
 #define TIMEOUT_MS 5000  /* where the options give none */
 #define SETTLE_WAIT_NS (CLOCK_NS_PER_MS / 2)
-#define MEMORY_FULL_RATIO 0.9 /* of Redis's maxmemory: no more credit beyond */
+/* Of Redis's maxmemory.  Between the two lie what the allocator rounds up and the tombstones:
+ * eviction, which an admission makes, must come before credit ends. */
+#define BYTES_MAX_RATIO 0.7   /* at most for our own bound */
+#define MEMORY_FULL_RATIO 0.9 /* no more credit beyond */
 
 struct replay_key replay_key(const struct replay *r, const char *suffix)
 {
@@ -97,12 +100,12 @@ static int check_policy(struct replay *r, struct err *e)
                        "maxmemory-policy noeviction",
                        policy);
     const unsigned long long maxmemory = strtoull(limit, NULL, 10);
-    if (maxmemory > 0 && (double)r->o.bytes_max > MEMORY_FULL_RATIO * (double)maxmemory)
+    if (maxmemory > 0 && (double)r->o.bytes_max > BYTES_MAX_RATIO * (double)maxmemory)
         return err_set(e, ERR_INVALID,
                        "replay: bytes_max %" PRIu64
                        " is above %.0f %% of Redis's maxmemory %llu; lower it or "
                        "raise maxmemory",
-                       r->o.bytes_max, MEMORY_FULL_RATIO * 100.0, maxmemory);
+                       r->o.bytes_max, BYTES_MAX_RATIO * 100.0, maxmemory);
     return 0;
 }
 

@@ -40,7 +40,7 @@ struct replay_options {
     const char *user;          /* "" for none; ACL user */
     const char *password;      /* "" for none */
     const char *run_id;        /* key prefix */
-    uint64_t bytes_max;        /* our own bound, kept by eviction; below Redis's maxmemory */
+    uint64_t bytes_max;        /* our own bound, kept by eviction; at most 70 % of Redis's maxmemory */
     uint32_t items_min;        /* no batch before so many are eligible */
     double samples_per_insert; /* 0: no limit; else inserts are paced (replay_room) */
     uint32_t ahead_max;        /* items that samplers may be ahead of the trainer's need */

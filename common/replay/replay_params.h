@@ -11,7 +11,7 @@
     P(S, text, user, "", "", "64", "", "Redis ACL user; empty: the default user")                  \
     P(S, secret, password, "", "", "1000", "", "file of the Redis password; empty: none")          \
     P(S, size, bytes_max, "1GiB", "1MiB", "16TiB", "",                                             \
-      "bound of the payload, kept by eviction; below 90 % of Redis's maxmemory")                   \
+      "bound of the payload, kept by eviction; at most 70 % of Redis's maxmemory")                 \
     P(S, integer, items_min, "64", "1", "1000000", "items",                                        \
       "no batch before so many are eligible")                                                      \
     P(S, real, samples_per_insert, "1", "0", "1000000", "",                                        \

@@ -316,7 +316,7 @@ def check_replay(settings, conf, compose):
         check(replay["user"] == name, f"services.{name}: replay.user is {replay['user']}")
         check(replay["password"] == f"{SECRETS_AT}/{name}.password", f"services.{name}: replay.password")
         maxmemory = size_bytes(conf.get("maxmemory", ""))
-        check(size_bytes(replay["bytes_max"]) <= 0.9 * maxmemory, "replay.bytes_max is above 90 % of maxmemory")
+        check(size_bytes(replay["bytes_max"]) <= 0.7 * maxmemory, "replay.bytes_max is above 70 % of maxmemory")
         check(size_bytes(compose["services"]["redis"]["mem_limit"]) >= 2 * maxmemory,
               "services.redis: mem_limit is below twice maxmemory")
         check(size_bytes(conf.get("proto-max-bulk-len", "")) >= size_bytes(settings[name]["net"]["trajectory_max"]),

@@ -769,7 +769,7 @@ START_TEST(a_redis_that_evicts_by_itself_is_refused)
     ck_assert_ptr_nonnull(strstr(e.text, "noeviction"));
     char reply[64];
     proc_redis_say(&redis, "CONFIG SET maxmemory-policy noeviction", reply, sizeof reply);
-    o.bytes_max = 95 << 20;
+    o.bytes_max = 71 << 20;
     ck_assert_int_eq(replay_open(&r, &o, &e), -1);
     ck_assert_ptr_nonnull(strstr(e.text, "maxmemory"));
     o.bytes_max = 50 << 20;
@@ -823,6 +823,30 @@ START_TEST(redis_at_its_limit_is_full_not_a_loss)
     ck_assert_int_eq(replay_admit(r, t, &outcome, &e), 0);
     ck_assert_int_eq(outcome, REPLAY_STORED);
     trajectory_free(t);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+/* Latents of 528 KiB, which the allocator rounds up to 640. */
+START_TEST(at_the_largest_bound_eviction_comes_before_credit_ends)
+{
+    start_redis((const char *const[]){"--maxmemory", "40mb", NULL});
+    struct replay_options o = options();
+    o.bytes_max = 28 << 20;
+    struct replay *r = open_replay(&o);
+    struct err e = {0};
+    for (uint64_t i = 0; i < 80; i++) {
+        uint64_t room;
+        enum replay_outcome outcome;
+        ck_assert_int_eq(replay_room(r, &room, &e), 0);
+        ck_assert_uint_gt(room, 0);
+        struct trajectory *t = trajectories_make_scored(
+            1, i, &(struct trajectory_shape){.states = 33, .latent_side = 32});
+        ck_assert_msg(replay_admit(r, t, &outcome, &e) == 0, "%s", e.text);
+        trajectory_free(t);
+    }
+    ck_assert_uint_gt(stats(r).evicted_bytes, 20);
     replay_close(r);
     stop_redis();
 }
@@ -969,6 +993,7 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       an_emptied_redis_is_noticed_by_its_epoch,
       a_redis_that_comes_back_with_an_old_snapshot_is_noticed, a_redis_that_evicts_by_itself_is_refused,
       a_redis_that_came_back_evicting_is_refused_by_every_call_until_it_is_mended,
-      redis_at_its_limit_is_full_not_a_loss, a_password_is_needed_and_used,
+      redis_at_its_limit_is_full_not_a_loss,
+      at_the_largest_bound_eviction_comes_before_credit_ends, a_password_is_needed_and_used,
       an_endless_reply_ends_the_connection_not_the_process,
       the_memo_keeps_the_last_texts_and_is_bounded)
