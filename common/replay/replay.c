@@ -45,6 +45,12 @@ struct replay_key replay_key_step(const struct replay *r, const char *suffix, ui
     return k;
 }
 
+uint64_t replay_age_max(const struct replay *r)
+{
+    return r->o.age_max > 0 && r->o.age_max < REPLAY_TOMBSTONE_VERSIONS ? r->o.age_max
+                                                                        : REPLAY_TOMBSTONE_VERSIONS;
+}
+
 /* ---- opening ---- */
 
 static int check_options(const struct replay_options *o, struct err *e)
@@ -416,10 +422,7 @@ static int admission_look(struct replay *r, const struct admission *a, bool *dec
         *outcome = same ? REPLAY_DUPLICATE : REPLAY_CONFLICT;
         return count_one(r, same ? "duplicates" : "conflicts", e);
     }
-    const uint64_t reach = r->o.age_max > 0 && r->o.age_max < REPLAY_TOMBSTONE_VERSIONS
-                               ? r->o.age_max
-                               : REPLAY_TOMBSTONE_VERSIONS;
-    if (a->t->policy_version + reach < *version_now) {
+    if (a->t->policy_version + replay_age_max(r) < *version_now) {
         *outcome = REPLAY_TOO_OLD;
         return count_one(r, "refused_age", e);
     }

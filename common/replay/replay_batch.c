@@ -131,13 +131,14 @@ static int sweep_age(struct replay *r, uint64_t version, struct err *e)
         if (redis_run_checked(r->redis, e) < 0)
             return -1;
     }
-    if (r->o.age_max == 0 || version <= r->o.age_max)
+    const uint64_t age_max = replay_age_max(r);
+    if (version <= age_max)
         return 0;
     size_t kept = 0; /* pinned: still there, no longer eligible */
     for (;;) {
         redis_begin(r->redis);
         redis_add(r->redis, "ZRANGEBYSCORE %s -inf (%llu LIMIT %llu %d", by_version.text,
-                  (unsigned long long)(version - r->o.age_max), (unsigned long long)kept,
+                  (unsigned long long)(version - age_max), (unsigned long long)kept,
                   SWEEP_ITEMS);
         if (redis_run_checked(r->redis, e) < 0)
             return -1;

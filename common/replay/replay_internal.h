@@ -30,6 +30,9 @@ struct replay_key replay_key(const struct replay *r, const char *suffix);
 struct replay_key replay_key_id(const struct replay *r, const char *suffix, const char *id_hex);
 struct replay_key replay_key_step(const struct replay *r, const char *suffix, uint64_t step);
 
+/* Policy versions that an item may be old: age_max, and never beyond the reach of tombstones. */
+uint64_t replay_age_max(const struct replay *r);
+
 /* Every public call begins here: connected, and the policy checked and the epoch known on this
  * connection; where the check fails, the next call makes it again. */
 int replay_begin(struct replay *r, struct err *e) MUST_USE;

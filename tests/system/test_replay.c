@@ -359,6 +359,32 @@ START_TEST(age_is_counted_in_policy_versions_at_both_doors)
 }
 END_TEST
 
+START_TEST(without_age_max_what_tombstones_no_longer_guard_is_evicted)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[1];
+    struct err e = {0};
+    fence(r, 1);
+    for (uint64_t v = 3; v <= 5; v++)
+        admit(r, 1, v, v);
+    ck_assert_int_eq(
+        replay_batch(r,
+                     &(struct replay_batch_request){.step = 1,
+                                                    .count = 1,
+                                                    .selector = REPLAY_FIFO,
+                                                    .policy_version = 4 + REPLAY_TOMBSTONE_VERSIONS},
+                     out, &e),
+        0);
+    ck_assert_uint_eq(out[0]->policy_version, 4);
+    free_all(out, 1);
+    ck_assert_uint_eq(stats(r).evicted_age, 1);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(tombstones_go_by_version_and_what_they_guarded_is_then_too_old)
 {
     start_redis(NULL);
@@ -984,6 +1010,7 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       too_few_is_a_timeout_that_lets_the_missing_ones_in,
       eviction_keeps_the_bound_takes_the_oldest_and_spares_logged_batches,
       age_is_counted_in_policy_versions_at_both_doors,
+      without_age_max_what_tombstones_no_longer_guard_is_evicted,
       tombstones_go_by_version_and_what_they_guarded_is_then_too_old,
       one_commit_drops_every_tombstone_that_is_due,
       lockstep_takes_one_version_in_slot_and_counter_order,
