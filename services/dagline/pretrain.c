@@ -23,6 +23,10 @@ static int open_all(struct pretraining *t, struct err *e)
         return err_set(e, ERR_INVALID, "%s does not predict v, which is what is trained here: begin without --start",
                        o->start);
     struct model *m = t->model;
+    if (m->vae.latent_channels != PRETRAIN_Z_CHANNELS || WORLD_SIDE != PRETRAIN_Z_SIDE * vae_factor(&m->vae) ||
+        m->text.positions < PRETRAIN_TOKENS)
+        return err_set(e, ERR_SHAPE, "%s has not latents of %dx%dx%d for pictures of %d and %d tokens: begin without --start",
+                       o->start, PRETRAIN_Z_SIDE, PRETRAIN_Z_SIDE, PRETRAIN_Z_CHANNELS, WORLD_SIDE, PRETRAIN_TOKENS);
     t->encoder_shape = (struct vae_shape){.config = &m->vae, .H = WORLD_SIDE, .W = WORLD_SIDE};
     t->decoder_shape =
         (struct vae_shape){.config = &m->vae, .H = PRETRAIN_Z_SIDE, .W = PRETRAIN_Z_SIDE, .flags = GRAPH_GRAD};
