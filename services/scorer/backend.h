@@ -3,8 +3,8 @@
  *
  * A batch is submitted and completes exactly once, later, with a score for every item or with one
  * failure for all: an answer that cannot be trusted whole is not trusted in part, and nothing is
- * ever scored by default.  Items and what they point to must live until the completion. Thread
- * rule: the thread of the loop. */
+ * ever scored by default.  Items and what they point to are read during the submission alone.
+ * Thread rule: the thread of the loop. */
 #ifndef DAGLINE_SCORER_BACKEND_H
 #define DAGLINE_SCORER_BACKEND_H
 

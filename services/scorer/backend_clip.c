@@ -33,7 +33,8 @@ struct clip_backend {
     enum hand hand; /* whose the rest is: free and done the loop's, given the thread's; guarded by the lock */
     uint64_t batch;
     size_t n;
-    struct image pictures[ITEMS_MAX]; /* borrowed pixels */
+    uint8_t *copy; /* owned: pixels, then the prompt, of each item; NULL: none is under way */
+    struct image pictures[ITEMS_MAX];
     const char *prompts[ITEMS_MAX];
     double values[ITEMS_MAX], seconds;
     int rc;
@@ -99,20 +100,35 @@ static int on_event(void *arg, int fd, int events, struct err *e)
         backend_bound_score(&r, b->values[i], b->score_min, b->score_max);
     }
     b->counters.failures[r.failure]++;
+    mem_free(b->copy);
+    b->copy = NULL;
     hand_over(b, HAND_FREE);
     b->done(b->arg, &r);
     return 0;
 }
 
+static size_t rgb_bytes(const struct backend_item *item)
+{
+    return (size_t)item->height * item->width * 3;
+}
+
+/* The thread outlives the caller's items: a trajectory is gone once another batch of it has failed. */
 static int clip_submit(void *self, uint64_t batch, const struct backend_item *items, size_t n, struct err *e)
 {
     struct clip_backend *b = self;
+    size_t bytes = 0;
     (void)e;
     assert(n <= ITEMS_MAX && hand_of(b) == HAND_FREE);
+    for (size_t i = 0; i < n; i++)
+        bytes += rgb_bytes(&items[i]) + strlen(items[i].prompt) + 1;
+    uint8_t *at = b->copy = mem_new(bytes, 1);
     for (size_t i = 0; i < n; i++) {
-        b->pictures[i] = (struct image){
-            .width = (int)items[i].width, .height = (int)items[i].height, .rgb = (uint8_t *)(uintptr_t)items[i].rgb};
-        b->prompts[i] = items[i].prompt;
+        const size_t pixels = rgb_bytes(&items[i]), prompt = strlen(items[i].prompt) + 1;
+        b->pictures[i] = (struct image){.width = (int)items[i].width, .height = (int)items[i].height, .rgb = at};
+        b->prompts[i] = (const char *)at + pixels;
+        memcpy(at, items[i].rgb, pixels);
+        memcpy(at + pixels, items[i].prompt, prompt);
+        at += pixels + prompt;
     }
     b->batch = batch;
     b->n = n;
@@ -135,8 +151,7 @@ static bool clip_ready(void *self)
 static uint64_t clip_bytes(void *self, size_t image_bytes)
 {
     const struct clip_backend *b = self;
-    (void)image_bytes;
-    return sizeof *b + clip_reward_bytes(b->reward);
+    return sizeof *b + clip_reward_bytes(b->reward) + ITEMS_MAX * ((uint64_t)image_bytes + TRAJECTORY_PROMPT_BYTES_MAX);
 }
 
 static void clip_counters(void *self, struct backend_counters *out)
@@ -158,6 +173,7 @@ static void clip_close_backend(void *self)
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->lock);
     clip_reward_close(b->reward);
+    mem_free(b->copy);
     mem_free(b);
 }
 

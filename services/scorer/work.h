@@ -59,8 +59,8 @@ void work_remove(struct work *w, size_t i);
 size_t work_waiting(const struct work *w);
 
 /* The next batch of at most `max` images of one size and `bytes_max` of their pixels (one image at the
- * least): fills items[0..) and returns their number, 0 for none; *batch is its number for work_done.  Items point into trajectories, which stay until
- * then. */
+ * least): fills items[0..) and returns their number, 0 for none; *batch is its number for work_done.  Items point into
+ * trajectories: valid until one is removed, which may be before work_done. */
 size_t work_batch(struct work *w, struct backend_item *items, size_t max, uint64_t bytes_max,
                   uint64_t *batch);
 

@@ -41,22 +41,32 @@ static struct reward_params params(const char *backend)
 
 static uint8_t pixels[N][24 * 16 * 3];
 
+static const char *prompt_of(size_t i)
+{
+    return i % 2 == 0 ? "a circle" : "two stars";
+}
+
+/* What was submitted is the caller's again at once. */
 static void ask(struct backend *b, struct loop *loop)
 {
+    static uint8_t rgb[N][sizeof pixels[0]];
+    char prompts[N][16];
     struct backend_item items[N];
     struct err e = {0};
     for (size_t i = 0; i < N; i++) {
         for (size_t k = 0; k < sizeof pixels[i]; k++)
             pixels[i][k] = (uint8_t)(i * 40 + k % (7 + i) * 5);
-        items[i] = (struct backend_item){.rgb = pixels[i],
-                                         .height = 24,
-                                         .width = 16,
-                                         .prompt = i % 2 == 0 ? "a circle" : "two stars",
-                                         .metadata = ""};
+        memcpy(rgb[i], pixels[i], sizeof rgb[i]);
+        snprintf(prompts[i], sizeof prompts[i], "%s", prompt_of(i));
+        items[i] =
+            (struct backend_item){.rgb = rgb[i], .height = 24, .width = 16, .prompt = prompts[i], .metadata = ""};
     }
     completions = 0;
     ck_assert_uint_eq(b->room(b->self), 1);
     ck_assert_int_eq(b->submit(b->self, 3, items, N, &e), 0);
+    memset(rgb, 0xff, sizeof rgb);
+    memset(prompts, 0, sizeof prompts);
+    memset(items, 0, sizeof items);
     ck_assert_int_eq(completions, 0); /* later, from the loop */
     for (const int64_t end = clock_mono_ms(NULL) + 20000; completions == 0;) {
         ck_assert_int_eq(loop_poll(loop, 50, &e), 0);
@@ -66,7 +76,7 @@ static void ask(struct backend *b, struct loop *loop)
     ck_assert_uint_eq(last.batch, 3);
 }
 
-START_TEST(scores_are_those_of_the_model)
+START_TEST(scores_are_those_of_the_model_for_what_was_submitted)
 {
     static const char *const names[] = {"builtin:aesthetic", "builtin:clipscore", "builtin:pickscore", "builtin:hpsv2"};
     struct loop *loop;
@@ -85,7 +95,7 @@ START_TEST(scores_are_those_of_the_model)
             ck_assert_int_eq(clip_reward_open(&r, (enum clip_reward_kind)kind, FOLDER, p.head, 1, &e), 0);
             for (size_t i = 0; i < N; i++) {
                 const struct image picture = {.width = 16, .height = 24, .rgb = pixels[i]};
-                const char *const prompt = i % 2 == 0 ? "a circle" : "two stars";
+                const char *const prompt = prompt_of(i);
                 double want;
                 ck_assert_int_eq(clip_reward_of(r, &picture, &prompt, 1, &want, &e), 0);
                 ck_assert_msg(fabs(value[i] - want) < 1e-4, "%s %zu: %g, wanted %g", names[kind], i, value[i], want);
@@ -96,6 +106,7 @@ START_TEST(scores_are_those_of_the_model)
         b.counters(b.self, &c);
         ck_assert_uint_eq(c.calls, 2);
         ck_assert_uint_gt(b.bytes_bound(b.self, 0), 100000);
+        ck_assert_uint_eq(b.bytes_bound(b.self, 1000), b.bytes_bound(b.self, 0) + 32000);
         b.close(b.self);
     }
     loop_close(loop);
@@ -146,5 +157,5 @@ START_TEST(closing_waits_for_the_batch_under_way)
 }
 END_TEST
 
-SUITE("scorer/backend_clip", 60, scores_are_those_of_the_model, what_is_out_of_bounds_is_no_score,
-      closing_waits_for_the_batch_under_way)
+SUITE("scorer/backend_clip", 60, scores_are_those_of_the_model_for_what_was_submitted,
+      what_is_out_of_bounds_is_no_score, closing_waits_for_the_batch_under_way)
