@@ -69,6 +69,7 @@ struct machine {
     size_t mark[MARKS_MAX], marks;
     uint32_t *memo; /* [MEMO_MAX] */
     uint32_t memo_next;
+    size_t text_left; /* bytes that may yet be copied */
     struct err *e;
 };
 
@@ -76,6 +77,15 @@ static int refuse(struct machine *m, const char *what)
 {
     err_set(m->e, ERR_INVALID, "pickle, byte %zu: %s", (size_t)(m->at - m->begin), what);
     return -1;
+}
+
+/* A text that is shared costs its bytes each time that it is copied. */
+static int charge(struct machine *m, size_t n)
+{
+    if (n > m->text_left)
+        return refuse(m, "too much text");
+    m->text_left -= n;
+    return 0;
 }
 
 /* ---- bytes ---- */
@@ -376,6 +386,8 @@ static int encode(struct machine *m, const struct value *args)
          !text_is(&m->value[args->child[1]], "latin-1")))
         return refuse(m, "bytes in another form");
     const struct value *text = &m->value[args->child[0]];
+    if (charge(m, text->n) < 0)
+        return -1;
     struct value v = {.kind = BYTES, .owned = mem_new(text->n + 1, 1)};
     for (size_t i = 0; i < text->n; i++) {
         uint8_t byte = text->bytes[i];
@@ -790,6 +802,8 @@ static int text_copy(struct giving *g, const struct value *v, char **out)
 {
     if (v->n > 0 && memchr(v->bytes, 0, v->n) != NULL)
         return refuse(g->m, "bytes that are no text");
+    if (charge(g->m, v->n) < 0)
+        return -1;
     *out = mem_new(v->n + 1, 1);
     if (v->n > 0)
         memcpy(*out, v->bytes, v->n);
@@ -872,6 +886,7 @@ int pickle_read(struct json **out, const void *data, size_t bytes, struct err *e
     bool done = false;
     int rc = 0;
     *out = NULL;
+    m.text_left = PICKLE_TEXT_BYTES_LEAST + PICKLE_TEXT_FACTOR * bytes;
     m.memo = mem_new(MEMO_MAX, sizeof *m.memo);
     memset(m.memo, 0xff, MEMO_MAX * sizeof *m.memo);
     while (rc == 0 && !done)

@@ -29,6 +29,9 @@
 
 #define PICKLE_VALUES_MAX (1u << 18) /* made while reading; and in the result */
 #define PICKLE_DEPTH_MAX 48
+/* Text and keys of the result, in bytes: so many times the pickle's size, and so many more. */
+#define PICKLE_TEXT_FACTOR 4
+#define PICKLE_TEXT_BYTES_LEAST (256u << 10)
 
 /* One pickle, nothing behind it.  ERR_INVALID says where and what. */
 int pickle_read(struct json **out, const void *data, size_t bytes, struct err *e) MUST_USE;

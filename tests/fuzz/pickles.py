@@ -38,8 +38,11 @@ for _ in range(40):
 deep = 1
 for _ in range(200):
     deep = [deep]
-bad = {"runs": Runs(), "cycle": cycle, "bomb": bomb, "deep": deep, "set": {1, 2}, "complex": 1j, "strings": np.array(["a", "b"]),
+long = "x" * 8192
+bad = {"text": [long] * 80, "keys": [{long: 1} for _ in range(80)], "runs": Runs(), "cycle": cycle, "bomb": bomb, "deep": deep, "set": {1, 2}, "complex": 1j, "strings": np.array(["a", "b"]),
        "huge": 2**80, "type": int}
 (FOLDER / "bad_key").write_bytes(b"\x80\x03}X\x02\x00\x00\x00k\x93K\x01s.")
+(FOLDER / "bad_encode").write_bytes(b"\x80\x02](c_codecs\nencode\nq\x000X\x00\x20\x00\x00" + long.encode() + b"q\x010" +
+                                    80 * b"h\x00h\x01\x85R" + b"e.")
 for name, value in bad.items():
     (FOLDER / f"bad_{name}").write_bytes(pickle.dumps(value, 4))

@@ -68,6 +68,9 @@ START_TEST(what_is_not_data_is_refused_by_name)
         {"bad_huge", "an int of more than 64 bits"},
         {"bad_key", "a key that is no text"},
         {"bad_type", "global builtins.int is not data"},
+        {"bad_text", "too much text"},
+        {"bad_keys", "too much text"},
+        {"bad_encode", "too much text"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct json *doc;
