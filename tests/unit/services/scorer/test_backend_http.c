@@ -134,7 +134,7 @@ START_TEST(every_misbehaviour_has_its_class_and_none_is_a_score)
         {BAD_GZIP, BACKEND_ANSWER, 1, ""},
         {BAD_BINARY_NAN, BACKEND_ANSWER, 1, "value 4"},
         {BAD_BINARY_SHORT, BACKEND_ANSWER, 1, "binary_data_size"},
-        {BAD_ERROR_200, BACKEND_ANSWER, 1, "outputs"},
+        {BAD_ERROR_200, BACKEND_ANSWER, 1, "the service says: the model crashed"},
     };
     struct bad_http *b = bad_http_start(BAD_GOOD);
     const struct reward_params p = params(bad_http_port(b));
