@@ -31,11 +31,15 @@ class Service(BaseHTTPRequestHandler):
         self.answer(MODEL if self.path == "/v2/models/redness" else {"ready": True})
 
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        inputs = {tensor["name"]: tensor for tensor in request["inputs"]}
-        n, pixels, prompts = inputs["image"]["shape"][0], inputs["image"]["data"], inputs["prompt"]["data"]
-        size = len(pixels) // n
-        scores = [score(pixels[i * size:(i + 1) * size], prompts[i]) for i in range(n)]
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            request = json.loads(body)
+            inputs = {tensor["name"]: tensor for tensor in request["inputs"]}
+            n, pixels, prompts = inputs["image"]["shape"][0], inputs["image"]["data"], inputs["prompt"]["data"]
+            size = len(pixels) // n
+            scores = [score(pixels[i * size:(i + 1) * size], prompts[i]) for i in range(n)]
+        except Exception as error:  # binary tensors, say
+            return self.answer({"error": f"not a request in JSON: {type(error).__name__}: {error}"}, 400)
         self.answer({"model_name": "redness", "model_version": "1", "id": request.get("id", ""), "outputs": [
             {"name": "score", "datatype": "FP32", "shape": [n], "data": scores}]})
 
