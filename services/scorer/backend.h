@@ -61,6 +61,7 @@ const char *backend_failure_name(enum backend_failure f);
 struct backend_result {
     uint64_t batch;
     enum backend_failure failure;
+    bool unreached;                        /* TRANSPORT without a connection */
     char reason[BACKEND_REASON_BYTES_MAX]; /* one line; "" where OK */
     const struct backend_score *scores;    /* [count] where OK; valid during the call */
     size_t count;

@@ -159,6 +159,7 @@ static void give_up(struct attempt *a)
 struct verdict {
     enum backend_failure failure;
     bool again; /* may be better later */
+    bool unreached;
     enum endpoint_outcome outcome;
     char reason[BACKEND_REASON_BYTES_MAX];
 };
@@ -174,6 +175,7 @@ static struct verdict verdict_without_answer(const struct http *h, const struct 
     if (r->end == EXCHANGE_TIMEOUT)
         v.failure = BACKEND_TIMEOUT;
     v.again = r->end != EXCHANGE_HOPELESS;
+    v.unreached = r->end == EXCHANGE_UNREACHED || r->end == EXCHANGE_HOPELESS;
     snprintf(v.reason, sizeof v.reason, "%.190s", r->reason);
     return v;
 }
@@ -270,6 +272,7 @@ static void finish(struct call *c, const struct verdict *v, int64_t seconds_ms)
     struct http *h = c->http;
     struct backend_result result = {.batch = c->batch,
                                     .failure = v->failure,
+                                    .unreached = v->unreached,
                                     .scores = h->scores,
                                     .count = c->n,
                                     .seconds = (double)seconds_ms / 1000.0};

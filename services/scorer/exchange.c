@@ -143,6 +143,8 @@ static struct exchange_result result_of(const struct exchange *x, CURLcode code)
              code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
              code == CURLE_SSL_CERTPROBLEM)
         r.end = EXCHANGE_HOPELESS;
+    else if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+        r.end = EXCHANGE_UNREACHED;
     return r;
 }
 

@@ -32,8 +32,9 @@ struct exchange_pool;
 struct exchange;
 
 enum exchange_end {
-    EXCHANGE_ANSWERED, /* with whatever status */
-    EXCHANGE_LOST,     /* no connection, cut answer */
+    EXCHANGE_ANSWERED,  /* with whatever status */
+    EXCHANGE_LOST,      /* cut answer */
+    EXCHANGE_UNREACHED, /* no connection */
     EXCHANGE_TIMEOUT,
     EXCHANGE_TOO_LARGE,
     EXCHANGE_HOPELESS /* the address, the certificate, the settings: another try ends the same */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/png.h"
@@ -27,7 +28,7 @@ CONFIG_TABLE_OPTIONS(trial_table, "trial", "what is scored", trial_params, TRIAL
 struct trial {
     struct loop *loop;
     struct backend backend;
-    bool open, done;
+    bool open, done, unreached;
     enum backend_failure failure;
     char reason[BACKEND_REASON_BYTES_MAX];
     struct backend_score *scores; /* of the batch under way */
@@ -38,6 +39,7 @@ static void on_done(void *arg, const struct backend_result *r)
     struct trial *t = arg;
     t->done = true;
     t->failure = r->failure;
+    t->unreached = r->unreached;
     memcpy(t->reason, r->reason, sizeof t->reason);
     if (r->failure == BACKEND_OK)
         memcpy(t->scores, r->scores, r->count * sizeof *t->scores);
@@ -54,7 +56,8 @@ static void trial_close(struct trial *t)
     if (t->open)
         t->backend.close(t->backend.self);
     loop_close(t->loop);
-    *t = (struct trial){0};
+    t->loop = NULL;
+    t->open = false;
 }
 
 /* Until the service is known, or `patience_ms` are over. */
@@ -256,34 +259,85 @@ static size_t measure(struct trial *t, const struct samples *s, struct err *e)
     return best;
 }
 
-static int check(struct reward_params *p, bool form_given, struct err *e)
+/* A form that is not the service's is said, and why. */
+static int try_and_tell(struct trial *t, const struct reward_params *p, const struct samples *s, struct err *e)
 {
+    const int rc = try_form(t, p, s, e);
+    if (rc < 0) {
+        printf("not %s%s: %s\n", p->backend, p->binary ? "" : " with reward.binary=no", e->text);
+        trial_close(t);
+    }
+    return rc;
+}
+
+/* One line of YAML that reads back as the same text. */
+static void print_setting(const char *name, const char *value)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./";
+    if (value[0] != 0 && strspn(value, plain) == strlen(value)) {
+        printf("  %s: %s\n", name, value);
+        return;
+    }
+    struct json *list = json_new_list();
+    json_append_string(list, value);
+    char *text = json_print(list, JSON_LINE, NULL);
+    printf("  %s: %.*s\n", name, (int)strlen(text) - 2, text + 1);
+    mem_free(text);
+    json_free(list);
+}
+
+/* What was found, and what was given beside it. */
+static void print_settings(const struct reward_params *p, const struct config *c, size_t batch)
+{
+    static const char *const found[] = {"reward.backend", "reward.url", "reward.batch", "reward.binary"};
+    printf("\nreward:\n  backend: %s\n  url: %s\n", p->backend, p->url);
+    for (size_t i = 0; i < config_given_count(c); i++) {
+        const struct config_given given = config_given(c, i);
+        bool own = strncmp(given.key, "reward.", 7) == 0;
+        for (size_t k = 0; k < sizeof found / sizeof *found; k++)
+            own = own && strcmp(given.key, found[k]) != 0;
+        if (own)
+            print_setting(given.key + 7, given.value);
+    }
+    if (!p->binary)
+        printf("  binary: no\n");
+    printf("  batch: %zu\n", batch);
+}
+
+static bool is_given(const struct config *c, const char *key)
+{
+    return strcmp(config_origin(c, key), "default") != 0;
+}
+
+static int check(struct reward_params *p, const struct config *c, struct err *e)
+{
+    const bool form_given = is_given(c, "reward.backend"), binary_given = is_given(c, "reward.binary");
     struct samples s;
-    struct trial t;
+    struct trial t = {0};
     struct err why = {0};
-    bool away = false; /* nobody listens: no other form will find anybody */
     samples_make(&s);
     p->retries = 0;
     p->timeout_ms = least((size_t)p->timeout_ms, CHECK_TIMEOUT_MS);
     p->deadline_ms = p->timeout_ms;
     int rc = -1;
-    for (size_t i = 0; rc < 0 && !away && i < sizeof forms / sizeof *forms; i++) {
+    for (size_t i = 0; rc < 0 && i < sizeof forms / sizeof *forms; i++) {
         if (!form_given)
             snprintf(p->backend, sizeof p->backend, "%s", forms[i]);
-        rc = try_form(&t, p, &s, &why);
-        if (rc < 0) {
-            printf("not %s: %s\n", p->backend, why.text);
-            away = t.done && t.failure == BACKEND_TRANSPORT;
-            trial_close(&t);
+        rc = try_and_tell(&t, p, &s, &why);
+        if (rc < 0 && t.done && !t.unreached && !binary_given && strcmp(p->backend, "oip-v2") == 0) {
+            p->binary = false;
+            rc = try_and_tell(&t, p, &s, &why);
+            p->binary = rc < 0;
         }
-        if (form_given || why.code == ERR_CLOSED)
+        if (form_given || why.code == ERR_CLOSED || t.unreached)
             break;
     }
     if (rc == 0) {
         const size_t batch = measure(&t, &s, &why);
-        printf("\nreward:\n  backend: %s\n  url: %s\n  model: %s\n  batch: %zu\n", p->backend,
-               p->url, p->model, batch);
+        print_settings(p, c, batch);
         trial_close(&t);
+    } else if (t.unreached) {
+        err_set(e, ERR_UNAVAILABLE, "%s cannot be reached", p->url);
     } else {
         err_set(
             e, ERR_UNAVAILABLE,
@@ -317,7 +371,7 @@ int trial_check(int argc, char **argv)
         err_set(&e, ERR_USAGE, "usage: dagline reward check URL [--set reward.model=NAME ...]");
     else if (config_put(c, "reward.url", url[0], "command line", &e) == 0) {
         log_sink(quiet, NULL);
-        rc = check(&reward, strcmp(config_origin(c, "reward.backend"), "default") != 0, &e);
+        rc = check(&reward, c, &e);
     }
     return report(app.name, c, rc, &e);
 }

@@ -2,6 +2,7 @@
  * originals do (tests/support/reward_server.py). */
 #include "base/clock.h"
 #include "base/config.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "scorer/backend.h"
 #include "support/proc.h"
@@ -189,8 +190,59 @@ START_TEST(the_tool_finds_the_form_and_the_settings)
     }
     proc_kill(&server);
     said = reward_tool((const char *const[]){"check", address, NULL}, 1);
-    ck_assert_ptr_nonnull(strstr(said, "in none of the forms"));
+    ck_assert_ptr_nonnull(strstr(said, "cannot be reached"));
     free(said);
+}
+END_TEST
+
+START_TEST(a_service_that_hangs_up_is_asked_in_every_form)
+{
+    struct proc socat;
+    char listen[64], address[64], log[PROC_PATH_BYTES + 8], folder[PROC_PATH_BYTES];
+    port = proc_free_port();
+    proc_folder(folder);
+    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(listen, sizeof listen, "TCP-LISTEN:%u,bind=127.0.0.1,reuseaddr,fork", port);
+    snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
+    proc_start(&socat, (const char *const[]){"socat", listen, "EXEC:true", NULL}, log);
+    proc_wait_port(port, START_MS);
+    char *said = reward_tool((const char *const[]){"check", address, NULL}, 1);
+    ck_assert_msg(strstr(said, "not json:flow-factory: transport: ") != NULL && strstr(said, "not raw: ") != NULL &&
+                      strstr(said, "in none of the forms") != NULL,
+                  "%s", said);
+    free(said);
+    proc_kill(&socat);
+    proc_folder_remove(folder);
+}
+END_TEST
+
+START_TEST(the_example_in_python_is_found_with_settings_that_score)
+{
+    char address[64], text[8], folder[PROC_PATH_BYTES], config[PROC_PATH_BYTES + 8], log[PROC_PATH_BYTES + 8];
+    port = proc_free_port();
+    proc_folder(folder);
+    snprintf(config, sizeof config, "%s/yaml", folder);
+    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(text, sizeof text, "%u", port);
+    snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
+    proc_start(&server, (const char *const[]){"docs/reward_service.py", text, NULL}, log);
+    proc_wait_port(port, START_MS);
+    char *said = reward_tool((const char *const[]){"check", address, "--set", "reward.model=redness", "--set",
+                                                   "reward.question=\"so\": what?", NULL}, 0);
+    ck_assert_ptr_nonnull(strstr(said, "not oip-v2: refused: status 400: not a request in JSON"));
+    char *const settings = strstr(said, "reward:\n");
+    ck_assert_ptr_nonnull(settings);
+    ck_assert_ptr_nonnull(strstr(settings, "\n  model: redness\n  question: \"\\\"so\\\": what?\"\n  binary: no\n"));
+    struct err e = {0};
+    ck_assert_msg(file_replace(config, settings, strlen(settings), 0644, &e) == 0, "%s", e.text);
+    free(said);
+    said = reward_tool((const char *const[]){"score", "--config", config, "--prompt", "a red circle", "docs/progress.png",
+                                             NULL}, 0);
+    double score = 1.0;
+    ck_assert_msg(sscanf(said, "%lf\tdocs/progress.png\n", &score) == 1 && score < 0.0, "%s", said);
+    free(said);
+    proc_kill(&server);
+    proc_folder_remove(folder);
 }
 END_TEST
 
@@ -255,4 +307,5 @@ START_TEST(a_run_without_pictures_is_scored_by_its_latents)
 END_TEST
 
 SUITE("system/forms", 240, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
-      the_tool_finds_the_form_and_the_settings, the_example_in_shell_gives_the_size_of_the_picture, a_run_without_pictures_is_scored_by_its_latents)
+      the_tool_finds_the_form_and_the_settings, a_service_that_hangs_up_is_asked_in_every_form,
+      the_example_in_python_is_found_with_settings_that_score, the_example_in_shell_gives_the_size_of_the_picture, a_run_without_pictures_is_scored_by_its_latents)
