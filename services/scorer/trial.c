@@ -20,7 +20,8 @@
 
 #define TRIAL_PARAMS(P, S)                                                                         \
     P(S, text, prompt, "", "", "", "", "what the pictures are to show")                            \
-    P(S, text, metadata, "", "", "", "", "a JSON object that goes with the prompt")
+    P(S, text, metadata, "", "", "", "", "a JSON object that goes with the prompt")                \
+    P(S, text, tag, "", "", "32", "", "of the prompt, by which rewards.NAME.tags choose")
 CONFIG_STRUCT(trial_params, TRIAL_PARAMS);
 CONFIG_TABLE_OPTIONS(trial_table, "trial", "what is scored", trial_params, TRIAL_PARAMS);
 
@@ -60,14 +61,17 @@ static void trial_close(struct trial *t)
     t->open = false;
 }
 
-/* Until the service is known, or `patience_ms` are over. */
-static int trial_open(struct trial *t, const struct reward_params *p, int64_t patience_ms,
-                      struct err *e)
+/* The reward of `p`, or the combination of `several` where there are any; waits until their services are known, or
+ * `patience_ms` are over. */
+static int trial_open(struct trial *t, const struct reward_params *p, const struct config_copies *several,
+                      enum backend_combination how, int64_t patience_ms, struct err *e)
 {
     *t = (struct trial){0};
     if (loop_open(&t->loop, e) < 0)
         return -1;
-    const int rc = backend_open(&t->backend, p, &(struct backend_context){.loop = t->loop}, on_done, t, e);
+    const struct backend_context context = {.loop = t->loop};
+    const int rc = several->count > 0 ? backend_open_combined(&t->backend, several, how, &context, on_done, t, e)
+                                      : backend_open(&t->backend, p, &context, on_done, t, e);
     t->open = rc == 0;
     const int64_t end = clock_mono_ms(NULL) + patience_ms;
     while (t->open && !t->backend.ready(t->backend.self)) {
@@ -76,7 +80,8 @@ static int trial_open(struct trial *t, const struct reward_params *p, int64_t pa
         if (loop_stopped(t->loop))
             return err_set(e, ERR_CLOSED, "interrupted");
         if (clock_mono_ms(NULL) > end)
-            return err_set(e, ERR_UNAVAILABLE, "%s does not say what it takes", p->url);
+            return err_set(e, ERR_UNAVAILABLE, "%s does not say what it takes",
+                           several->count > 0 ? "a service of rewards" : p->url);
     }
     return rc;
 }
@@ -127,7 +132,7 @@ static int score_one(struct trial *t, const struct trial_params *o, const char *
                                       .width = (uint32_t)image.width,
                                       .prompt = o->prompt,
                                       .metadata = o->metadata,
-                                      .tag = ""};
+                                      .tag = o->tag};
     const int rc = trial_call(t, &score, &item, 1, &seconds, e);
     image_done(&image);
     if (rc < 0)
@@ -152,14 +157,17 @@ static int report(const char *name, struct config *c, int rc, const struct err *
 int trial_score(int argc, char **argv)
 {
     static struct trial_params o;
-    static struct reward_params reward;
-    const struct config_binding bindings[] = {{&trial_table, &o}, {&reward_table, &reward}};
+    static struct scorer_params scorer;
+    static struct reward_params reward, items[CONFIG_COPIES_MAX];
+    static struct config_copies rewards = {.items = items};
+    const struct config_binding bindings[] = {
+        {&trial_table, &o}, {&scorer_table, &scorer}, {&reward_table, &reward}, {&rewards_table, &rewards}};
     const struct config_app app = {
         .name = "dagline reward score",
         .about = "pictures through the reward of these settings: score, tab, file",
         .arguments = "PICTURE.png...",
         .foreign = config_sections};
-    struct config *c = config_new(&app, bindings, 2);
+    struct config *c = config_new(&app, bindings, 4);
     const char *const *paths;
     struct err e = {0};
     struct trial t;
@@ -172,7 +180,10 @@ int trial_score(int argc, char **argv)
     if (n == 0)
         return report(app.name, c, err_set(&e, ERR_USAGE, "name at least one PNG file"), &e);
     log_sink(quiet, NULL);
-    int rc = trial_open(&t, &reward, reward.timeout_ms, &e);
+    int64_t patience_ms = rewards.count > 0 ? 0 : reward.timeout_ms;
+    for (size_t i = 0; i < rewards.count; i++)
+        patience_ms = items[i].timeout_ms > patience_ms ? items[i].timeout_ms : patience_ms;
+    int rc = trial_open(&t, &reward, &rewards, (enum backend_combination)scorer.combine, patience_ms, &e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = score_one(&t, &o, paths[i], &e);
     trial_close(&t);
@@ -225,7 +236,7 @@ static int try_form(struct trial *t, const struct reward_params *p, const struct
 {
     struct backend_score scores[SAMPLES];
     double seconds;
-    if (trial_open(t, p, READY_MS, e) < 0)
+    if (trial_open(t, p, &(struct config_copies){0}, COMBINE_SUM, READY_MS, e) < 0)
         return -1;
     const size_t n = least(SAMPLES, t->backend.items_max);
     if (trial_call(t, scores, s->item, n, &seconds, e) < 0)

@@ -1,6 +1,6 @@
 /* A reward service tried out by hand, without a run (`dagline reward`, which hands over to these):
  *
- *   score   pictures and a prompt through the reward of these settings
+ *   score   pictures and a prompt through the reward, or the several rewards, of these settings
  *   check   which form a service speaks, what it says about sample pictures, how fast, in which
  *           batches; and the settings for it */
 #ifndef DAGLINE_SCORER_TRIAL_H

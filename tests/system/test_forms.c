@@ -151,7 +151,7 @@ static char *reward_tool(const char *const *arguments, int want_status)
 {
     static char log[PROC_PATH_BYTES + 8];
     char folder[PROC_PATH_BYTES], binary[PROC_PATH_BYTES];
-    const char *argv[16] = {binary, "reward"};
+    const char *argv[20] = {binary, "reward"};
     struct proc tool;
     size_t n = 2;
     proc_folder(folder);
@@ -191,6 +191,21 @@ START_TEST(the_tool_finds_the_form_and_the_settings)
     proc_kill(&server);
     said = reward_tool((const char *const[]){"check", address, NULL}, 1);
     ck_assert_ptr_nonnull(strstr(said, "cannot be reached"));
+    free(said);
+}
+END_TEST
+
+START_TEST(the_tool_scores_by_several_rewards_as_a_run_does)
+{
+    const char *arguments[] = {"score", "--set", "rewards.size.backend=builtin:jpeg_incompressibility",
+                               "--set", "rewards.size.weight=0", "--set", "rewards.bright.backend=builtin:brightness",
+                               "--set", "rewards.bright.weight=2", "--prompt", "a red circle", "docs/progress.png", NULL};
+    double whole = 0.0, size = 0.0, bright = 0.0;
+    char *said = reward_tool(arguments, 0);
+    ck_assert_msg(sscanf(said, "%lf\tdocs/progress.png\tsize=%lf\tbright=%lf\n", &whole, &size, &bright) == 3 && size > 1.0 &&
+                      bright > 0.0,
+                  "%s", said);
+    ck_assert_double_eq_tol(whole, 2.0 * bright, 1e-4);
     free(said);
 }
 END_TEST
@@ -307,5 +322,6 @@ START_TEST(a_run_without_pictures_is_scored_by_its_latents)
 END_TEST
 
 SUITE("system/forms", 240, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
-      the_tool_finds_the_form_and_the_settings, a_service_that_hangs_up_is_asked_in_every_form,
+      the_tool_finds_the_form_and_the_settings, the_tool_scores_by_several_rewards_as_a_run_does,
+      a_service_that_hangs_up_is_asked_in_every_form,
       the_example_in_python_is_found_with_settings_that_score, the_example_in_shell_gives_the_size_of_the_picture, a_run_without_pictures_is_scored_by_its_latents)
