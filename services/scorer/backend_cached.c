@@ -1,13 +1,14 @@
 /* A reward whose answers are remembered: what the service said about a picture, its prompt and its metadata is taken
  * from the replay's Redis (replay_memo.h) where it is known, after a restart too; only the rest is asked.  Raw scores
- * are kept, under a key of everything that decides them: the picture's bytes, the texts, and the settings that choose
- * the service and read its answers.  A Redis that is away costs calls, not answers. */
+ * are kept, under a key of everything that decides them: the picture's bytes, the texts, and the reward's own settings
+ * (form_digest).  A Redis that is away costs calls, not answers. */
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "replay/replay_memo.h"
 #include "scorer/backend.h"
+#include "scorer/form.h"
 
 #include <assert.h>
 #include <math.h>
@@ -29,7 +30,7 @@ struct cached {
     bool open;
     struct replay *replay;
     uint64_t items_max;
-    uint8_t scorer[HASH_SHA256_BYTES]; /* of the settings that decide a score */
+    uint8_t reward[HASH_SHA256_BYTES]; /* form_digest */
     size_t slots;
     struct slot *slot; /* [slots] */
     uint64_t hits;
@@ -40,26 +41,12 @@ struct cached {
 
 /* ---- keys and texts ---- */
 
-static void scorer_key(uint8_t out[HASH_SHA256_BYTES], const struct reward_params *p)
-{
-    const char *const texts[] = {
-        p->backend,  p->url,     p->path,        p->model,        p->model_version,  p->template, p->scores,
-        p->question, p->pattern, p->image_input, p->prompt_input, p->metadata_input, p->output};
-    const double numbers[] = {(double)p->image_format, (double)p->judge, p->score_min, p->score_max};
-    struct hash_sha256 h;
-    hash_sha256_begin(&h);
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        hash_sha256_add(&h, texts[i], strlen(texts[i]) + 1);
-    hash_sha256_add(&h, numbers, sizeof numbers);
-    hash_sha256_end(&h, out);
-}
-
 static void item_key(struct replay_memo_key *out, const struct cached *c, const struct backend_item *item)
 {
     uint8_t digest[HASH_SHA256_BYTES];
     struct hash_sha256 h;
     hash_sha256_begin(&h);
-    hash_sha256_add(&h, c->scorer, sizeof c->scorer);
+    hash_sha256_add(&h, c->reward, sizeof c->reward);
     backend_hash_item(&h, item);
     hash_sha256_end(&h, digest);
     memcpy(out->bytes, digest, REPLAY_MEMO_KEY_BYTES);
@@ -264,8 +251,7 @@ int backend_open_cached(struct backend *out, const struct reward_params *p, cons
     c->items_max = (uint64_t)p->cache;
     c->done = done;
     c->arg = arg;
-    scorer_key(c->scorer, p);
-    if (backend_open_http(&c->inner, p, context->loop, on_inner, c, e) < 0) {
+    if (form_digest(c->reward, p, e) < 0 || backend_open_http(&c->inner, p, context->loop, on_inner, c, e) < 0) {
         cached_close(c);
         return -1;
     }

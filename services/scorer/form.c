@@ -1,5 +1,6 @@
 #include "scorer/form.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "io/image.h"
 #include "io/jpeg.h"
@@ -43,6 +44,28 @@ void form_close(struct form *f)
     if (f->close != NULL)
         f->close(f->self);
     *f = (struct form){0};
+}
+
+int form_digest(uint8_t out[HASH_SHA256_BYTES], const struct reward_params *p, struct err *e)
+{
+    struct json *template = NULL;
+    if (strncmp(p->backend, "json", 4) == 0 && p->template[0] != 0 &&
+        form_read_template(&template, p->template, e) < 0)
+        return -1;
+    char *const asked = template != NULL ? json_print(template, JSON_LINE, NULL) : mem_strdup("");
+    const char *const texts[] = {
+        p->backend,  p->url,     p->path,        p->model,        p->model_version,  asked,    p->scores,
+        p->question, p->pattern, p->image_input, p->prompt_input, p->metadata_input, p->output};
+    const double numbers[] = {(double)p->image_format, (double)p->judge, p->score_min, p->score_max};
+    struct hash_sha256 h;
+    hash_sha256_begin(&h);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        hash_sha256_add(&h, texts[i], strlen(texts[i]) + 1);
+    hash_sha256_add(&h, numbers, sizeof numbers);
+    hash_sha256_end(&h, out);
+    mem_free(asked);
+    json_free(template);
+    return 0;
 }
 
 int form_set_path(struct form *f, const struct reward_params *p, const char *otherwise,

@@ -62,6 +62,10 @@ struct form {
 int form_open(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 void form_close(struct form *f); /* accepts a zeroed form */
 
+/* What tells this reward from another: the settings that choose the service, make the question and read the answer,
+ * with the text of a template that is a file. */
+int form_digest(uint8_t out[HASH_SHA256_BYTES], const struct reward_params *p, struct err *e) MUST_USE;
+
 /* The forms themselves. */
 int form_open_oip(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 int form_open_json(struct form *f, const struct reward_params *p, const char *preset,
@@ -72,6 +76,9 @@ int form_open_file(struct form *f, const struct reward_params *p, bool multipart
                    struct err *e) MUST_USE;
 int form_open_chat(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
 int form_open_latents(struct form *f, const struct reward_params *p, struct err *e) MUST_USE;
+
+/* reward.template: a document, or the name of a file that holds one. */
+int form_read_template(struct json **out, const char *text, struct err *e) MUST_USE;
 
 /* ---- what several forms need ---- */
 

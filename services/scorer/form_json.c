@@ -259,16 +259,11 @@ static bool takes_one(const struct json *v)
     return false;
 }
 
-static int read_template(struct json_form *f, const char *text, struct err *e)
+int form_read_template(struct json **out, const char *text, struct err *e)
 {
-    /* a document, or the name of a file that holds one */
-    if (text[0] == '{' || text[0] == '[')
-        return json_parse(&f->template, text, strlen(text), TEMPLATE_BYTES_MAX, e) < 0
-                   ? err_wrap(e, "reward.template")
-                   : 0;
-    return json_read_file(&f->template, text, TEMPLATE_BYTES_MAX, e) < 0
-               ? err_wrap(e, "reward.template")
-               : 0;
+    const int rc = text[0] == '{' || text[0] == '[' ? json_parse(out, text, strlen(text), TEMPLATE_BYTES_MAX, e)
+                                                    : json_read_file(out, text, TEMPLATE_BYTES_MAX, e);
+    return rc < 0 ? err_wrap(e, "reward.template") : 0;
 }
 
 static void close_form(void *self)
@@ -304,7 +299,7 @@ int form_open_json(struct form *f, const struct reward_params *p, const char *pr
                        "reward.backend json needs reward.template: a JSON document or its file");
     struct json_form *j = mem_new(1, sizeof *j);
     j->p = p;
-    if (read_template(j, template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 ||
+    if (form_read_template(&j->template, template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 ||
         form_set_path(f, p, use->path, e) < 0) {
         close_form(j);
         return -1;

@@ -2,9 +2,11 @@
 #include "scorer/form.h"
 
 #include "base/config.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "io/safetensors.h"
 #include "scorer/pickle.h"
+#include "support/proc.h"
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -215,6 +217,38 @@ START_TEST(a_template_of_ones_own_and_a_pointer)
     ck_assert_msg(answer(scores, 2, "{\"out\":[[\"x\",{\"v\":1}],[0,{\"w\":-2.5}]]}", &e) == 0,
                   "%s", e.text);
     ck_assert_double_eq(scores[1].value, -2.5);
+}
+END_TEST
+
+START_TEST(a_digest_is_of_what_a_template_file_holds)
+{
+    static const char *const texts[] = {"{\"p\":[\"$each\",\"$prompt\"]}", "{ \"p\": [\"$each\", \"$prompt\"] }\n",
+                                        "{\"q\":[\"$each\",\"$prompt\"]}"};
+    char folder[PROC_PATH_BYTES], path[PROC_PATH_BYTES + 8], setting[PROC_PATH_BYTES + 32];
+    static const char *const backends[] = {"reward.backend=json", "reward.backend=json:unirl"};
+    uint8_t digest[4][HASH_SHA256_BYTES];
+    struct err e = {0};
+    proc_folder(folder);
+    snprintf(path, sizeof path, "%s/json", folder);
+    snprintf(setting, sizeof setting, "reward.template=%s", path);
+    for (size_t k = 0; k < 2; k++) {
+        snprintf(setting, sizeof setting, "reward.template=%s", path);
+        for (size_t i = 0; i < 3; i++) {
+            ck_assert_msg(file_replace(path, texts[i], strlen(texts[i]), 0644, &e) == 0, "%s", e.text);
+            ck_assert_ptr_nonnull(OPEN(&e, backends[k], setting, "reward.scores=/s"));
+            ck_assert_int_eq(form_digest(digest[i], &params, &e), 0);
+        }
+        ck_assert_mem_eq(digest[0], digest[1], HASH_SHA256_BYTES);
+        ck_assert_mem_ne(digest[0], digest[2], HASH_SHA256_BYTES);
+        ck_assert_ptr_nonnull(OPEN(&e, backends[k], setting, "reward.scores=/t"));
+        ck_assert_int_eq(form_digest(digest[3], &params, &e), 0);
+        ck_assert_mem_ne(digest[2], digest[3], HASH_SHA256_BYTES);
+        snprintf(setting, sizeof setting, "reward.template=%s", texts[2]); /* the same in place */
+        ck_assert_ptr_nonnull(OPEN(&e, backends[k], setting, "reward.scores=/s"));
+        ck_assert_int_eq(form_digest(digest[3], &params, &e), 0);
+        ck_assert_mem_eq(digest[2], digest[3], HASH_SHA256_BYTES);
+    }
+    proc_folder_remove(folder);
 }
 END_TEST
 
@@ -489,6 +523,6 @@ END_TEST
 
 SUITE("scorer/form", 20, presets_ask_as_their_services_expect,
       pickles_hold_what_their_servers_expect, a_pickled_answer_is_scores_or_a_refusal,
-      a_template_of_ones_own_and_a_pointer, wrong_answers_are_refused_whole,
+      a_template_of_ones_own_and_a_pointer, a_digest_is_of_what_a_template_file_holds, wrong_answers_are_refused_whole,
       a_judge_is_asked_about_one_picture, a_judges_number_is_the_last_match,
       a_judges_yes_is_its_probability, latents_are_asked_as_safetensors_in_planes, one_file_a_call, settings_that_cannot_work_are_refused)
