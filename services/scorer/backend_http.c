@@ -74,6 +74,7 @@ struct http {
     backend_done *done;
     void *arg;
     struct form form;
+    uint8_t digest[HASH_SHA256_BYTES]; /* form_digest */
     char bearer[CONFIG_TEXT_BYTES_MAX], header[CONFIG_TEXT_BYTES_MAX]; /* secrets */
 
     struct exchange_options exchange_options;
@@ -432,12 +433,13 @@ static int drive(struct http *h, struct err *e)
 
 /* ---- the interface ---- */
 
-/* What the call asks, as a name: the same question has the same key, in another process too. */
-static void content_key(char out[OIP_ID_BYTES_MAX], const struct backend_item *items, size_t n)
+/* What the call asks, as a name: the same question of the same reward has the same key, in another process too. */
+static void content_key(char out[OIP_ID_BYTES_MAX], const struct http *http, const struct backend_item *items, size_t n)
 {
     struct hash_sha256 h;
     uint8_t digest[HASH_SHA256_BYTES];
     hash_sha256_begin(&h);
+    hash_sha256_add(&h, http->digest, sizeof http->digest);
     for (size_t i = 0; i < n; i++)
         backend_hash_item(&h, &items[i]);
     hash_sha256_end(&h, digest);
@@ -457,7 +459,7 @@ static int http_submit(void *self, uint64_t batch, const struct backend_item *it
     struct http *h = self;
     struct call *c = free_call(h);
     assert(c != NULL && n <= h->form.items_max);
-    content_key(c->id, items, n);
+    content_key(c->id, h, items, n);
     buf_init(&c->body, REQUEST_BYTES_MAX);
     struct form_request r = {.body = &c->body};
     if (h->form.write(h->form.self, &r, c->id, items, n, e) < 0) {
@@ -609,7 +611,7 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
     h->arg = arg;
     h->timer = -1;
     h->jitter = (uint64_t)clock_mono_ns(NULL) | 1;
-    if (form_open(&h->form, &h->p, e) < 0 || read_urls(h, e) < 0 ||
+    if (form_open(&h->form, &h->p, e) < 0 || form_digest(h->digest, &h->p, e) < 0 || read_urls(h, e) < 0 ||
         (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0) ||
         (p->header[0] != 0 && read_header(h, e) < 0))
         goto fail;

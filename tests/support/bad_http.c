@@ -26,6 +26,7 @@ struct bad_http {
     pthread_t thread;
     atomic_int mode, percent;
     atomic_uint times, posts, bad, delay_ms;
+    atomic_ullong id;
     atomic_bool stop, other_tensors;
     atomic_int visits; /* connections being served */
 };
@@ -286,6 +287,9 @@ static bool serve_one(struct bad_http *b, int fd, char *in)
     }
     char id[80];
     const unsigned n = look_into(end + 4, id);
+    char first[16];
+    snprintf(first, sizeof first, "%.15s", id);
+    atomic_store(&b->id, strtoull(first, NULL, 16));
     const unsigned delay_ms = atomic_load(&b->delay_ms);
     if (delay_ms > 0)
         nanosleep(&(struct timespec){.tv_sec = delay_ms / 1000, .tv_nsec = delay_ms % 1000 * 1000000L}, NULL);
@@ -394,4 +398,9 @@ unsigned bad_http_bad(struct bad_http *b)
 unsigned bad_http_posts(struct bad_http *b)
 {
     return atomic_load(&b->posts);
+}
+
+uint64_t bad_http_id(struct bad_http *b)
+{
+    return atomic_load(&b->id);
 }

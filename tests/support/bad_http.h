@@ -65,5 +65,7 @@ void bad_http_delay(struct bad_http *b, unsigned millis);
 unsigned bad_http_bad(struct bad_http *b);
 /* How many POSTs came. */
 unsigned bad_http_posts(struct bad_http *b);
+/* The first 60 bits of the last one's `id`, which is hexadecimal. */
+uint64_t bad_http_id(struct bad_http *b);
 
 #endif

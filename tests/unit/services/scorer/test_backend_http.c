@@ -205,6 +205,29 @@ START_TEST(what_heals_is_tried_again_and_retry_after_is_honoured)
 }
 END_TEST
 
+START_TEST(a_question_has_one_key_and_another_rewards_has_another)
+{
+    struct bad_http *b = bad_http_start(BAD_GOOD);
+    struct reward_params p = params(bad_http_port(b));
+    uint64_t key[3];
+    for (int i = 0; i < 3; i++) {
+        open_backend(&p);
+        ask();
+        ck_assert_msg(last.failure == BACKEND_OK, "%s", last.reason);
+        key[i] = bad_http_id(b);
+        ask();
+        ck_assert_uint_eq(bad_http_id(b), key[i]);
+        close_backend();
+        if (i == 1)
+            snprintf(p.output, sizeof p.output, "strict");
+    }
+    ck_assert_uint_ne(key[0], 0);
+    ck_assert_uint_eq(key[1], key[0]);
+    ck_assert_uint_ne(key[2], key[1]);
+    bad_http_stop(b);
+}
+END_TEST
+
 START_TEST(overload_lowers_the_number_of_calls_at_once)
 {
     struct bad_http *b = bad_http_start(BAD_GOOD);
@@ -431,7 +454,7 @@ END_TEST
 SUITE("scorer/backend_http", 900, every_misbehaviour_has_its_class_and_none_is_a_score,
       a_good_answer_gives_scores_and_components,
       what_heals_is_tried_again_and_retry_after_is_honoured,
-      overload_lowers_the_number_of_calls_at_once,
+      a_question_has_one_key_and_another_rewards_has_another, overload_lowers_the_number_of_calls_at_once,
       endpoints_share_the_calls_and_a_dead_one_is_left_alone,
       with_every_endpoint_open_nothing_is_sent_and_batches_wait,
       of_many_answers_none_is_made_up, a_slow_call_is_sent_once_more_elsewhere, endpoints_of_different_models_are_not_mixed,
