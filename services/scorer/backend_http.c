@@ -45,6 +45,15 @@ struct attempt {
     int64_t began_ms;
 };
 
+/* What the end of a try means. */
+struct verdict {
+    enum backend_failure failure;
+    bool again; /* may be better later */
+    bool unreached;
+    enum endpoint_outcome outcome;
+    char reason[BACKEND_REASON_BYTES_MAX];
+};
+
 struct call {
     struct http *http;
     enum call_state state;
@@ -56,6 +65,7 @@ struct call {
     struct buf body;
     char content_type[FORM_HEADER_BYTES_MAX], header[FORM_LINE_BYTES_MAX];
     uint32_t tries;
+    struct verdict last; /* of the last try, where there was one */
     bool hedged;
     int64_t deadline_ms, next_ms, delay_ms;
     struct attempt attempt[TRIES_AT_ONCE];
@@ -156,14 +166,6 @@ static void give_up(struct attempt *a)
 }
 
 /* ---- what an end means ---- */
-
-struct verdict {
-    enum backend_failure failure;
-    bool again; /* may be better later */
-    bool unreached;
-    enum endpoint_outcome outcome;
-    char reason[BACKEND_REASON_BYTES_MAX];
-};
 
 static struct verdict verdict_without_answer(const struct http *h, const struct exchange_result *r)
 {
@@ -309,6 +311,7 @@ static int on_end(void *arg, const struct exchange_result *r, struct err *e)
     if (v.again && c->tries <= (uint32_t)h->p.retries) {
         c->next_ms = now_ms + delay_ms(c, r->retry_after_s);
         if (c->next_ms < c->deadline_ms) {
+            c->last = v;
             c->state = CALL_WAITING;
             return drive(h, e);
         }
@@ -346,7 +349,11 @@ static int try_waiting(struct http *h, struct call *c, int64_t now_ms, struct er
     if (c->next_ms > now_ms)
         return 0;
     if (!c->describe && c->deadline_ms <= now_ms) {
-        const struct verdict late = {.failure = BACKEND_BUSY, .reason = "no endpoint had room before the deadline"};
+        struct verdict late = {.failure = BACKEND_BUSY, .reason = "no endpoint had room before the deadline"};
+        if (c->tries > 0) {
+            late = c->last;
+            snprintf(late.reason, sizeof late.reason, "%.170s (gave up at the deadline)", c->last.reason);
+        }
         finish(c, &late, 0);
         return 0;
     }
