@@ -305,7 +305,7 @@ static int on_end(void *arg, const struct exchange_result *r, struct err *e)
                   "url=%s state=%s reason=%s", endpoint_of(a)->base_url,
                   health->breaker == ENDPOINT_CLOSED ? "closed" : "open", v.reason);
     struct attempt *other = &c->attempt[a == &c->attempt[0]];
-    if (v.again && exchange_running(other->exchange))
+    if (v.failure != BACKEND_OK && exchange_running(other->exchange))
         return drive(h, e); /* the other try decides */
     give_up(other);
     if (v.again && c->tries <= (uint32_t)h->p.retries) {

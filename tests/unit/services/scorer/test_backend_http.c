@@ -393,6 +393,41 @@ START_TEST(a_slow_call_is_sent_once_more_elsewhere)
 }
 END_TEST
 
+START_TEST(a_hedge_that_fails_leaves_the_answer_to_the_first_try)
+{
+    static const enum bad_mode modes[] = {BAD_404, BAD_GARBAGE, BAD_500};
+    for (size_t m = 0; m < sizeof modes / sizeof *modes; m++) {
+        struct bad_http *a = bad_http_start(BAD_GOOD), *b = bad_http_start(BAD_GOOD);
+        struct reward_params p = params(0);
+        struct backend_counters before, after;
+        p.timeout_ms = 3000;
+        p.retries = 0;
+        p.hedge = true;
+        two_urls(&p, a, b);
+        open_backend(&p);
+        run_loop(200);
+        for (int i = 0; i < 60; i++)
+            ask();
+        bad_http_delay(a, 300);
+        bad_http_mode(b, modes[m], 0);
+        unsigned hedged = 0;
+        for (int i = 0; i < 4; i++) {
+            backend.counters(backend.self, &before);
+            ask();
+            backend.counters(backend.self, &after);
+            if (after.hedges == before.hedges)
+                continue; /* the broken one was the first */
+            hedged++;
+            ck_assert_msg(last.failure == BACKEND_OK, "mode %d: %s", (int)modes[m], last.reason);
+        }
+        ck_assert_uint_ge(hedged, 1);
+        close_backend();
+        bad_http_stop(a);
+        bad_http_stop(b);
+    }
+}
+END_TEST
+
 START_TEST(endpoints_of_different_models_are_not_mixed)
 {
     struct bad_http *a = bad_http_start(BAD_GOOD), *b = bad_http_start(BAD_GOOD);
@@ -458,5 +493,6 @@ SUITE("scorer/backend_http", 900, every_misbehaviour_has_its_class_and_none_is_a
       a_question_has_one_key_and_another_rewards_has_another, overload_lowers_the_number_of_calls_at_once,
       endpoints_share_the_calls_and_a_dead_one_is_left_alone,
       with_every_endpoint_open_nothing_is_sent_and_batches_wait,
-      of_many_answers_none_is_made_up, a_slow_call_is_sent_once_more_elsewhere, endpoints_of_different_models_are_not_mixed,
+      of_many_answers_none_is_made_up, a_slow_call_is_sent_once_more_elsewhere,
+      a_hedge_that_fails_leaves_the_answer_to_the_first_try, endpoints_of_different_models_are_not_mixed,
       addresses_and_urls_that_no_service_has_are_refused)
