@@ -92,7 +92,9 @@ static void write_request(struct buf *b, size_t *json_bytes, const char *metadat
     memset(&params, 0, sizeof params);
     params.binary = binary;
     ck_assert_msg(read_metadata(metadata, &e) == 0, "%s", e.text);
-    const struct backend_item items[2] = {{red, 2, 2, "one", "{}", ""}, {red, 2, 2, "two", "", ""}};
+    const struct backend_item items[2] = {
+        {.rgb = red, .height = 2, .width = 2, .prompt = "one", .metadata = "{}", .tag = ""},
+        {.rgb = red, .height = 2, .width = 2, .prompt = "two", .metadata = "", .tag = ""}};
     buf_init(b, 1 << 20);
     ck_assert_msg(oip_write_request(b, json_bytes, &model, "r1", items, 2, &e) == 0, "%s", e.text);
 }
