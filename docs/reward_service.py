@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A reward service of one's own, with nothing but Python's standard library: how red is the picture?
-usage: docs/reward_service.py [PORT]        then see docs/rewards.md"""
+usage: docs/reward_service.py [PORT [HOST]]        HOST 0.0.0.0: for others than this machine; then see docs/rewards.md"""
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,5 +49,6 @@ class Service(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8095
-    print(f"http://127.0.0.1:{port}/v2/models/redness", flush=True)
-    ThreadingHTTPServer(("127.0.0.1", port), Service).serve_forever()
+    host = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    print(f"http://{host}:{port}/v2/models/redness", flush=True)
+    ThreadingHTTPServer((host, port), Service).serve_forever()

@@ -359,7 +359,7 @@ def check_tool(s):
 
 
 def check_own_reward(compose):
-    variables = {"REWARD_IMAGE": "image", "REWARD_MODEL": "mine"}
+    variables = {"REWARD_IMAGE": "image", "REWARD_MODEL": "mine", "REWARD_BINARY": "no"}
     other = read_yaml("docker/own-reward.yaml", variables)
     check(set(other["services"]) == {"judge", "scorer", "reward"}, "own-reward.yaml: not judge, scorer and reward")
     check(other["services"]["judge"].get("profiles"), "own-reward.yaml: the judge is started still")
@@ -371,6 +371,7 @@ def check_own_reward(compose):
     if settings is not None:
         check(settings["reward"]["url"] == "http://reward:8000" and settings["reward"]["model"] == "mine",
               "own-reward.yaml: the scorer asks another service")
+        check(settings["reward"]["binary"] in (False, "no"), "own-reward.yaml: REWARD_BINARY is not reward.binary")
 
 
 def check_several_hosts(compose, settings):
