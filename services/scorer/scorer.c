@@ -31,6 +31,7 @@
 #define THUMBNAIL_SIDE 64
 #define THUMBNAIL_QUALITY 85
 #define SILENT_MS 1500 /* a sampler says hello every second */
+#define ENDPOINTS_MAX (BACKEND_ENDPOINTS_MAX * CONFIG_COPIES_MAX)
 
 struct scorer {
     const struct scorer_settings *o;
@@ -523,12 +524,15 @@ static int work_round(struct scorer *s, struct err *e)
 
 /* ---- telling ---- */
 
+static size_t endpoints(struct scorer *s, struct backend_endpoint out[ENDPOINTS_MAX])
+{
+    return s->backend.endpoints == NULL ? 0 : s->backend.endpoints(s->backend.self, out, ENDPOINTS_MAX);
+}
+
 static void update_endpoints(struct scorer *s)
 {
-    struct backend_endpoint endpoint[BACKEND_ENDPOINTS_MAX * CONFIG_COPIES_MAX];
-    const size_t max = sizeof endpoint / sizeof *endpoint;
-    const size_t n =
-        s->backend.endpoints == NULL ? 0 : s->backend.endpoints(s->backend.self, endpoint, max);
+    struct backend_endpoint endpoint[ENDPOINTS_MAX];
+    const size_t n = endpoints(s, endpoint);
     for (size_t i = 0; i < n; i++) {
         const struct page_endpoint series = page_endpoint(s->page, &endpoint[i]);
         const struct endpoint *health = endpoint[i].health;
@@ -772,6 +776,20 @@ int scorer_open(struct scorer **out, const struct scorer_settings *settings, str
     return rc < 0 ? -1 : 0;
 }
 
+/* Every endpoint is left alone and nothing is scored: what is in hand would only wait, and its samplers send it again. */
+static bool is_stuck(struct scorer *s)
+{
+    struct backend_endpoint endpoint[ENDPOINTS_MAX];
+    const size_t n = endpoints(s, endpoint);
+    for (size_t i = 0; i < n; i++)
+        if (endpoint[i].health->breaker != ENDPOINT_OPEN || endpoint[i].health->running > 0)
+            return false;
+    for (size_t i = 0; i < work_count(s->work); i++)
+        if (work_at(s->work, i)->state == WORK_SCORED)
+            return false;
+    return n > 0;
+}
+
 int scorer_run(struct scorer *s, struct err *e)
 {
     while (!loop_stopped(s->loop)) {
@@ -779,7 +797,7 @@ int scorer_run(struct scorer *s, struct err *e)
             return -1;
         if (!s->draining)
             continue;
-        if (work_count(s->work) == 0 || clock_mono_ms(NULL) > s->drain_end_ms)
+        if (work_count(s->work) == 0 || is_stuck(s) || clock_mono_ms(NULL) > s->drain_end_ms)
             break;
     }
     update_series(s);

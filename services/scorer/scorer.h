@@ -27,8 +27,8 @@ struct scorer;
 int scorer_open(struct scorer **out, const struct scorer_settings *settings,
                 struct err *e) MUST_USE;
 
-/* Until SIGTERM, SIGINT or the end of the run: then finishes what is in hand, at most scorer.drain.
- */
+/* Until SIGTERM, SIGINT or the end of the run: then finishes what is in hand, at most scorer.drain, and not while the
+ * reward service is left alone. */
 int scorer_run(struct scorer *s, struct err *e) MUST_USE;
 
 /* Accepts NULL. */

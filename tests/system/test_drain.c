@@ -68,6 +68,24 @@ START_TEST(a_scorer_asked_to_end_answers_what_it_has_in_hand)
 }
 END_TEST
 
+/* What is in hand comes again from the samplers. */
+START_TEST(a_scorer_asked_to_end_does_not_wait_for_a_service_that_is_away)
+{
+    static struct ring r;
+    begin(&r, (const char *const[]){"reward.deadline=60s", "replay.samples_per_insert=0", NULL});
+    process_end(ring_process(&r, RING_JUDGE, 0));
+    const int64_t end = ring_now_ms() + START_MS;
+    while (ring_log_count(&r, RING_SCORER, 0, "\"state\":\"open\"") == 0) {
+        ring_nap(5);
+        ck_assert_msg(ring_now_ms() < end, "it asks no service: see %s/log", r.folder);
+    }
+    ck_assert_int_eq(ring_end(&r, RING_SCORER, 0, DRAIN_MS), 0);
+    ck_assert_uint_eq(ring_log_count(&r, RING_SCORER, 0, "\"event\":\"stopped\""), 1);
+    ck_assert_uint_eq(ring_log_count(&r, RING_SCORER, 0, "\"left\":0"), 0);
+    ring_close(&r);
+}
+END_TEST
+
 /* Until the sampler reports trajectories that wait for their acknowledgement. */
 static void wait_in_flight(struct ring *r)
 {
@@ -140,5 +158,5 @@ END_TEST
 
 SUITE("system/drain", 180, a_sampler_whose_trajectories_are_too_large_says_what_to_set,
       each_service_finishes_its_work_and_ends_with_0,
-      a_scorer_asked_to_end_answers_what_it_has_in_hand, a_second_signal_ends_it_at_once,
-      one_that_waits_for_the_store_ends_soon)
+      a_scorer_asked_to_end_answers_what_it_has_in_hand, a_scorer_asked_to_end_does_not_wait_for_a_service_that_is_away,
+      a_second_signal_ends_it_at_once, one_that_waits_for_the_store_ends_soon)
