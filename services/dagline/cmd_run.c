@@ -71,26 +71,25 @@ static int run_with(const struct local_params *p, struct config *c, const char *
 {
     char dir[FILE_PATH_BYTES_MAX], binaries[FILE_PATH_BYTES_MAX];
     struct buf settings;
-    if (choose_model(c, model, e) < 0)
+    /* the directory is among the settings, so that the run goes on by its config.yaml alone */
+    if (choose_model(c, model, e) < 0 || run_dir(dir, p->dir, e) < 0 ||
+        config_put(c, "local.dir", dir, "run directory", e) < 0 || process_own_folder(binaries, e) < 0)
         return -1;
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
     config_print_given(c, &settings);
-    int rc = run_dir(dir, p->dir, e) < 0 || process_own_folder(binaries, e) < 0 ? -1 : 0;
-    if (rc == 0) {
-        const struct local_run_options o = {
-            .dir = dir,
-            .settings = buf_text(&settings),
-            .binaries = binaries,
-            .samplers = (int)p->samplers,
-            .judge = p->judge,
-            .redis = p->redis,
-            .replay_bytes = p->redis_memory_bytes,
-            .evaluate_prompts = (int)p->evaluate_prompts,
-            .evaluate_pictures = (int)p->evaluate_pictures,
-            .evaluate_seed = (uint64_t)p->evaluate_seed,
-        };
-        rc = local_run(&o, e);
-    }
+    const struct local_run_options o = {
+        .dir = dir,
+        .settings = buf_text(&settings),
+        .binaries = binaries,
+        .samplers = (int)p->samplers,
+        .judge = p->judge,
+        .redis = p->redis,
+        .replay_bytes = p->redis_memory_bytes,
+        .evaluate_prompts = (int)p->evaluate_prompts,
+        .evaluate_pictures = (int)p->evaluate_pictures,
+        .evaluate_seed = (uint64_t)p->evaluate_seed,
+    };
+    const int rc = local_run(&o, e);
     buf_done(&settings);
     return rc;
 }

@@ -1,0 +1,58 @@
+/* `dagline run` as its user meets it: what it refuses, says and leaves. */
+#include "base/file.h"
+#include "support/folder.h"
+#include "support/proc.h"
+#include "support/suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RUN_MS 120000
+
+/* A run of a few updates of a few pictures. */
+#define TINY                                                                                                           \
+    "--set", "run.steps=3", "--set", "run.forward_looking=no", "--set", "sampler.batch=8", "--set", "trainer.batch=8", \
+        "--set", "replay.items_min=8", "--set", "local.evaluate_prompts=0"
+
+static int dagline(const char *const *arguments, const char *log)
+{
+    char binary[PROC_PATH_BYTES];
+    const char *all[64];
+    struct proc p;
+    size_t n = 0;
+    proc_binary(binary, "dagline");
+    all[n++] = binary;
+    for (; *arguments != NULL; arguments++)
+        all[n++] = *arguments;
+    all[n] = NULL;
+    proc_start(&p, all, log);
+    return proc_wait(&p, RUN_MS);
+}
+
+#define DAGLINE(log, ...) dagline((const char *const[]){__VA_ARGS__, NULL}, log)
+
+START_TEST(a_run_goes_on_by_its_config_alone_from_anywhere)
+{
+    char *said, *first, *second;
+    ck_assert_int_eq(chdir(test_folder()), 0);
+    ck_assert_int_eq(DAGLINE("log", "run", "--dir", "here", "--set", "run.iterations=1", TINY), 0);
+    first = proc_read("here/report.json");
+    ck_assert_ptr_nonnull(strstr(first, "\"updates\": 1"));
+    ck_assert_int_eq(mkdir("elsewhere", 0700), 0);
+    ck_assert_int_eq(chdir("elsewhere"), 0);
+    ck_assert_int_eq(
+        DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("here/config.yaml"), "--set", "run.iterations=2"), 0);
+    second = proc_read(in_test_folder("here/report.json"));
+    said = proc_read(in_test_folder("log"));
+    ck_assert_msg(strstr(second, "\"updates\": 2") != NULL, "%s\n%s", second, said);
+    ck_assert(!file_exists("runs"));
+    free(said);
+    free(first);
+    free(second);
+}
+END_TEST
+
+SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere)
