@@ -527,6 +527,8 @@ static const char *environment_file(char *const *env)
 static int load_sources(struct config *c, const struct command_line *line, char *const *env, struct err *e)
 {
     const char *file = environment_file(env);
+    if (c->app->preset != NULL && load_file(c, c->app->preset, e) < 0)
+        return -1;
     if (file != NULL && load_file(c, file, e) < 0)
         return err_wrap(e, ENV_CONFIG);
     for (size_t i = 0; i < line->files_count; i++)

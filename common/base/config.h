@@ -28,9 +28,9 @@
  * Empty min or max columns mean no bound.  Names are lower_snake without double underscores.
  *
  * The key of a setting is section.name ("trainer.lr"); a section may itself have dots ("reward.http").
- * Sources, each stronger than the one before: default; YAML file (--config FILE, repeatable, or
- * $DAGLINE_CONFIG), whose nested mappings are the dots; environment DAGLINE_TRAINER__LR (any name
- * that begins with DAGLINE_ and holds "__"); --set trainer.lr=1e-4.  All go through one parser.  An
+ * Sources, each stronger than the one before: default; YAML files (app.preset, $DAGLINE_CONFIG, then
+ * --config FILE, repeatable), whose nested mappings are the dots; environment DAGLINE_TRAINER__LR (any
+ * name that begins with DAGLINE_ and holds "__"); --set trainer.lr=1e-4.  All go through one parser.  An
  * unknown key is an error that offers the nearest known one; a bad value is one line with the value,
  * where it came from and what is accepted.
  *
@@ -168,6 +168,7 @@ struct config_app {
     const char *arguments;      /* "PROMPT..." in the usage line; NULL: positional arguments are refused */
     const char *output;         /* the field of an options table that -o VALUE sets; NULL: no -o */
     const char *const *foreign; /* NULL-ended sections of other binaries; those bound here are skipped */
+    const char *preset;         /* path of a settings file that is weaker than every source but the defaults; NULL: none */
     /* Rules between settings, after every load; says which setting to change.  May be NULL. */
     int (*check)(void *arg, struct err *e);
     void *check_arg;

@@ -4,7 +4,6 @@
 #include "base/config.h"
 #include "base/file.h"
 #include "base/log_settings.h"
-#include "base/mem.h"
 #include "dagline/embedded_model.h"
 #include "dagline/local_run.h"
 #include "dagline/process.h"
@@ -101,32 +100,24 @@ int cmd_run(int argc, char **argv)
     struct err e = {0};
     char model[FILE_PATH_BYTES_MAX], preset[FILE_PATH_BYTES_MAX];
     const struct config_binding bindings[] = {{&local_table, &p}, {&log_settings_table, &log}};
-    const struct config_app app = {
-        .name = "dagline run",
-        .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
-                 "shapes judge; settings of every service are accepted",
-        .foreign = config_sections};
     if (embedded_model_find(model, preset, &e) < 0) {
         fprintf(stderr, "dagline run: %s\n", e.text);
         return 1;
     }
+    const struct config_app app = {
+        .name = "dagline run",
+        .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
+                 "shapes judge; settings of every service are accepted",
+        .foreign = config_sections,
+        .preset = preset};
     struct config *c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
-    /* weakest first: the embedded model's preset, then what was given */
-    char **all = mem_new((size_t)argc + 8, sizeof *all);
-    const char *const front[] = {argv[0], "--config", preset};
-    const int extra = sizeof front / sizeof *front;
-    for (int i = 0; i < extra; i++)
-        all[i] = (char *)(uintptr_t)front[i];
-    for (int i = 1; i < argc; i++)
-        all[extra + i - 1] = argv[i];
-    int status = config_main(c, argc + extra - 1, all);
+    int status = config_main(c, argc, argv);
     if (status < 0) {
         log_open_with("dagline", &log);
         status = run_with(&p, c, model, &e) < 0;
         if (status != 0)
             fprintf(stderr, "dagline run: %s\n", e.text);
     }
-    mem_free(all);
     config_free(c);
     return status;
 }

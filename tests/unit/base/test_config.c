@@ -131,6 +131,31 @@ START_TEST(a_file_may_be_named_by_the_environment)
 }
 END_TEST
 
+START_TEST(a_preset_is_weaker_than_every_other_source)
+{
+    struct err e = {0};
+    char preset[80], named[80], name[128];
+    with_file("trainer: {batch: 1, lr: 0.1, note: preset}\n");
+    snprintf(preset, sizeof preset, "%s.preset", path);
+    ck_assert_int_eq(rename(path, preset), 0);
+    with_file("trainer: {batch: 2, lr: 0.2}\n");
+    snprintf(named, sizeof named, "%s.named", path);
+    ck_assert_int_eq(rename(path, named), 0);
+    snprintf(name, sizeof name, "DAGLINE_CONFIG=%s", named);
+    char *env[] = {name, NULL};
+    with_file("trainer: {batch: 3}\n");
+    app.preset = preset;
+    ck_assert_msg(LOAD(&e, env, "--config", path) == 0, "%s", e.text);
+    ck_assert_str_eq(trainer.note, "preset");
+    ck_assert(trainer.lr == 0.2); /* DAGLINE_CONFIG is read beside --config */
+    ck_assert_int_eq(trainer.batch, 3);
+    drop();
+    unlink(path);
+    unlink(named);
+    unlink(preset);
+}
+END_TEST
+
 START_TEST(values_of_every_kind_are_read_or_refused)
 {
     static const struct {
@@ -446,7 +471,7 @@ START_TEST(a_list_is_walked_item_by_item)
 END_TEST
 
 SUITE("base/config", 20, defaults_come_from_the_table, each_source_is_stronger_than_the_one_before,
-      a_file_may_be_named_by_the_environment, values_of_every_kind_are_read_or_refused,
+      a_file_may_be_named_by_the_environment, a_preset_is_weaker_than_every_other_source, values_of_every_kind_are_read_or_refused,
       an_unknown_key_is_told_its_nearest_neighbour, a_file_error_names_its_line, empty_files_and_lists_are_fine,
       a_repeated_section_holds_named_copies, settings_of_other_binaries_are_kept_for_them,
       the_printed_settings_load_to_the_same, wishes_and_options_are_read_from_the_command_line,
