@@ -7,6 +7,7 @@
 #include "dagline/embedded_model.h"
 #include "dagline/local_run.h"
 #include "dagline/process.h"
+#include "dagline/settings_check.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -93,6 +94,13 @@ static int run_with(const struct local_params *p, struct config *c, const char *
     return rc;
 }
 
+/* The services' own settings, by the services. */
+static int check(void *arg, struct err *e)
+{
+    struct config *const *c = arg;
+    return settings_check_services(*c, e);
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct local_params p;
@@ -104,13 +112,16 @@ int cmd_run(int argc, char **argv)
         fprintf(stderr, "dagline run: %s\n", e.text);
         return 1;
     }
+    struct config *c = NULL;
     const struct config_app app = {
         .name = "dagline run",
         .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
                  "shapes judge; settings of every service are accepted",
         .foreign = config_sections,
-        .preset = preset};
-    struct config *c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
+        .preset = preset,
+        .check = check,
+        .check_arg = &c};
+    c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
     int status = config_main(c, argc, argv);
     if (status < 0) {
         log_open_with("dagline", &log);

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "dagline/embedded_model.h"
 #include "dagline/process.h"
+#include "dagline/settings_check.h"
 #include "dagline/sweep_plan.h"
 #include "dagline/sweep_report.h"
 #include "dagline/sweep_result.h"
@@ -34,7 +35,8 @@ CONFIG_TABLE_OPTIONS(sweep_table, "sweep", "runs over settings", sweep_params, S
 struct sweep {
     const struct sweep_params *o;
     const struct config *given;
-    char dir[FILE_PATH_BYTES_MAX], program[FILE_PATH_BYTES_MAX], preset[FILE_PATH_BYTES_MAX];
+    char dir[FILE_PATH_BYTES_MAX], program[FILE_PATH_BYTES_MAX];
+    char model[FILE_PATH_BYTES_MAX], preset[FILE_PATH_BYTES_MAX];
     double reach;
     struct sweep_plan plan;
     struct sweep_result *result; /* [plan.runs] */
@@ -89,24 +91,17 @@ static void name_of(char name[NAME_DIGITS + 1], const struct config *c)
     mem_free(all);
 }
 
-/* All of a run's settings as one YAML text, each stronger than the one before: the preset of `dagline run`, what the
- * sweep was given, the variant's file, the values of the axes. */
-static int settings_of(struct buf *out, char name[NAME_DIGITS + 1], const struct sweep *s, const struct sweep_run *r,
-                       struct err *e)
+/* All of a run's settings, each stronger than the one before: the preset of `dagline run`, what the sweep was given, the
+ * variant's file, the values of the axes.  *all is the caller's whatever happened. */
+static int settings_of(struct config **all, const struct sweep *s, const struct sweep_run *r, struct err *e)
 {
-    struct config *all = NULL, *variant = NULL;
-    int rc = given_by(&all, s->preset, e) < 0 || put_all(all, s->given, e) < 0 ? -1 : 0;
+    struct config *variant = NULL;
+    int rc = given_by(all, s->preset, e) < 0 || put_all(*all, s->given, e) < 0 ? -1 : 0;
     if (rc == 0 && r->variant != NULL)
-        rc = given_by(&variant, r->variant, e) < 0 || put_all(all, variant, e) < 0 ? -1 : 0;
+        rc = given_by(&variant, r->variant, e) < 0 || put_all(*all, variant, e) < 0 ? -1 : 0;
     for (size_t i = 0; i < r->settings && rc == 0; i++)
-        rc = config_put(all, r->key[i], r->value[i], "sweep", e);
-    if (rc == 0) {
-        config_print_given(all, out);
-        name_of(name, all);
-        rc = buf_check(out, "the settings of a run", e);
-    }
+        rc = config_put(*all, r->key[i], r->value[i], "sweep", e);
     config_free(variant);
-    config_free(all);
     return rc;
 }
 
@@ -165,9 +160,16 @@ static void tell(const struct sweep *s, size_t i, const char *dir, const char *w
 static int one(struct sweep *s, size_t i, struct err *e)
 {
     char dir[FILE_PATH_BYTES_MAX], name[NAME_DIGITS + 1], why[1024] = "";
+    struct config *all = NULL;
     struct buf settings;
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
-    int rc = settings_of(&settings, name, s, &s->plan.run[i], e) < 0 || file_join(dir, s->dir, name, e) < 0 ? -1 : 0;
+    int rc = settings_of(&all, s, &s->plan.run[i], e);
+    if (rc == 0) {
+        config_print_given(all, &settings);
+        name_of(name, all);
+        rc = buf_check(&settings, "the settings of a run", e) < 0 ? -1 : file_join(dir, s->dir, name, e);
+    }
+    config_free(all);
     if (rc == 0 && !s->o->cached && !sweep_result_complete(dir))
         rc = make_run(s, dir, buf_text(&settings), why, sizeof why, e);
     if (rc == 0 && why[0] == 0 && sweep_result_complete(dir))
@@ -184,12 +186,11 @@ static int one(struct sweep *s, size_t i, struct err *e)
 
 static int open_sweep(struct sweep *s, struct err *e)
 {
-    char model[FILE_PATH_BYTES_MAX], folder[FILE_PATH_BYTES_MAX];
-    char *end;
+    char folder[FILE_PATH_BYTES_MAX], *end;
     s->reach = s->o->reach[0] != 0 ? strtod(s->o->reach, &end) : (double)NAN;
     if (s->o->reach[0] != 0 && (*end != 0 || !isfinite(s->reach)))
         return err_set(e, ERR_USAGE, "--reach \"%s\" is not a number", s->o->reach);
-    if (embedded_model_find(model, s->preset, e) < 0 || process_own_folder(folder, e) < 0 ||
+    if (embedded_model_find(s->model, s->preset, e) < 0 || process_own_folder(folder, e) < 0 ||
         file_join(s->program, folder, "dagline", e) < 0 || file_make_folders(s->o->dir, e) < 0)
         return -1;
     snprintf(s->dir, sizeof s->dir, "%s", s->o->dir);
@@ -219,23 +220,46 @@ static int sweep(struct sweep *s, struct err *e)
     return 0;
 }
 
+static int read_plan(struct sweep *s, struct err *e)
+{
+    const char *const *arguments;
+    const size_t count = config_arguments(s->given, &arguments);
+    return sweep_plan_read(&s->plan, arguments, count, e);
+}
+
+/* For --check, every run.  Otherwise one that is refused is a row of the table. */
+static int check(void *arg, struct err *e)
+{
+    struct sweep *s = arg;
+    if (config_wish(s->given) != CONFIG_CHECK)
+        return 0;
+    int rc = embedded_model_find(s->model, s->preset, e) < 0 ? -1 : read_plan(s, e);
+    for (size_t i = 0; i < s->plan.runs && rc == 0; i++) {
+        struct config *all = NULL;
+        rc = settings_of(&all, s, &s->plan.run[i], e) < 0 ? -1 : settings_check_run(all, e);
+        config_free(all);
+    }
+    return rc;
+}
+
 int cmd_sweep(int argc, char **argv)
 {
     struct sweep_params p;
     struct err e = {0};
+    struct sweep s = {.o = &p};
     const struct config_binding binding = {&sweep_table, &p};
     const struct config_app app = {.name = "dagline sweep",
                                    .about = "`dagline run` for every combination of settings, a table and a figure; "
                                             "settings of every service are accepted",
                                    .arguments = "KEY=V1,V2,... [NAME.yaml...]",
-                                   .foreign = config_sections};
+                                   .foreign = config_sections,
+                                   .check = check,
+                                   .check_arg = &s};
     struct config *c = config_new(&app, &binding, 1);
+    s.given = c;
     int status = config_main(c, argc, argv);
     if (status < 0) {
-        struct sweep s = {.o = &p, .given = c};
-        const char *const *arguments;
-        const size_t count = config_arguments(c, &arguments);
-        status = sweep_plan_read(&s.plan, arguments, count, &e) < 0 || sweep(&s, &e) < 0;
+        status = read_plan(&s, &e) < 0 || sweep(&s, &e) < 0;
         if (status != 0)
             fprintf(stderr, "dagline sweep: %s%s\n", e.text, e.code == ERR_USAGE ? " (see --help)" : "");
         if (status != 0 && e.code == ERR_USAGE)
@@ -243,9 +267,9 @@ int cmd_sweep(int argc, char **argv)
         for (size_t i = 0; s.result != NULL && i < s.plan.runs; i++)
             sweep_result_done(&s.result[i]);
         mem_free(s.result);
-        sweep_plan_done(&s.plan);
         loop_close(s.loop);
     }
+    sweep_plan_done(&s.plan);
     config_free(c);
     return status;
 }

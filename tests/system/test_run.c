@@ -55,4 +55,29 @@ START_TEST(a_run_goes_on_by_its_config_alone_from_anywhere)
 }
 END_TEST
 
-SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere)
+START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
+{
+    static const struct {
+        const char *set, *want;
+    } bad[] = {{"trainer.btach=3", "--set: trainer.btach: unknown setting; the nearest known one is trainer.batch"},
+               {"trainer.lr=fast", "--set: trainer.lr: \"fast\" is not a number"},
+               {"reward.bakend=x", "--set: reward.bakend: unknown setting"},
+               {"sampler.batch=0", "--set: sampler.batch: "},
+               {"trainer.flow_channels=3,x", "flow_channels"}}; /* no bound, a rule of the trainer's */
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--check", "--set", bad[i].set), 1);
+        char *said = proc_read(in_test_folder("log"));
+        ck_assert_msg(strncmp(said, "dagline run: ", 13) == 0 && strstr(said, bad[i].want) != NULL, "%s", said);
+        free(said);
+        unlink(in_test_folder("log"));
+    }
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("none"), "--set", bad[0].set), 1);
+    ck_assert(!file_exists(in_test_folder("none")));
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "sweep", "--check", "trainer.lr=1e-4,fast"), 1);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "sweep", "--check", "trainer.lr=1e-4,2e-4", "--set", "local.x=1"), 1);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "sweep", "--check", "trainer.lr=1e-4,2e-4"), 0);
+}
+END_TEST
+
+SUITE("system/run", 240, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+      a_run_goes_on_by_its_config_alone_from_anywhere)
