@@ -26,7 +26,9 @@
       "of each tag, for the table before/after; 0: none")                                          \
     P(S, integer, evaluate_pictures, "4", "1", "64", "pictures", "of each of those prompts")       \
     P(S, integer, evaluate_seed, "1000003", "0", "", "",                                           \
-      "of those prompts and pictures: apart from training")
+      "of those prompts and pictures: apart from training")                                        \
+    P(S, duration, silence, "30s", "1s", "1d", "",                                                 \
+      "without an update, until the last warning of the services is shown; later twice as long")
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
 CONFIG_TABLE_OPTIONS(local_table, "local", "a run on this machine", local_params, LOCAL_PARAMS);
 
@@ -45,25 +47,36 @@ static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err 
     return realpath(path, dir) != NULL ? 0 : err_sys(e, errno, "%s", path);
 }
 
-static bool is_given(const struct config *c, const char *key)
+/* The value that the caller chose, NULL where he did not. */
+static const char *given_value(const struct config *c, const char *key)
 {
     for (size_t i = 0; i < config_given_count(c); i++)
         if (strcmp(config_given(c, i).key, key) == 0)
-            return true;
-    return false;
+            return config_given(c, i).value;
+    return NULL;
 }
 
 /* The embedded model and its prompts, unless the caller has chosen others. */
 static int choose_model(struct config *c, const char *model, struct err *e)
 {
     char prompts[FILE_PATH_BYTES_MAX];
-    if (!is_given(c, "store.model") && config_put(c, "store.model", model, "embedded model", e) < 0)
+    if (given_value(c, "store.model") == NULL && config_put(c, "store.model", model, "embedded model", e) < 0)
         return -1;
-    if (is_given(c, "store.prompts"))
+    if (given_value(c, "store.prompts") != NULL)
         return 0;
     return file_join(prompts, model, "prompts.jsonl", e) < 0
                ? -1
                : config_put(c, "store.prompts", prompts, "embedded model", e);
+}
+
+/* No service opens a port for /healthz and /metrics unless the caller has named it. */
+static int choose_ports(struct config *c, struct err *e)
+{
+    static const char *const keys[] = {"store.listen", "scorer.listen", "trainer.listen", "sampler.listen"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (given_value(c, keys[i]) == NULL && config_put(c, keys[i], "", "a run on this machine", e) < 0)
+            return -1;
+    return 0;
 }
 
 static int run_with(const struct local_params *p, struct config *c, const char *model,
@@ -72,7 +85,7 @@ static int run_with(const struct local_params *p, struct config *c, const char *
     char dir[FILE_PATH_BYTES_MAX], binaries[FILE_PATH_BYTES_MAX];
     struct buf settings;
     /* the directory is among the settings, so that the run goes on by its config.yaml alone */
-    if (choose_model(c, model, e) < 0 || run_dir(dir, p->dir, e) < 0 ||
+    if (choose_model(c, model, e) < 0 || choose_ports(c, e) < 0 || run_dir(dir, p->dir, e) < 0 ||
         config_put(c, "local.dir", dir, "run directory", e) < 0 || process_own_folder(binaries, e) < 0)
         return -1;
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
@@ -83,12 +96,16 @@ static int run_with(const struct local_params *p, struct config *c, const char *
         .binaries = binaries,
         .samplers = (int)p->samplers,
         .judge = p->judge,
+        .judge_listen = given_value(c, "judge.listen"),
         .redis = p->redis,
         .replay_bytes = p->redis_memory_bytes,
         .evaluate_prompts = (int)p->evaluate_prompts,
         .evaluate_pictures = (int)p->evaluate_pictures,
         .evaluate_seed = (uint64_t)p->evaluate_seed,
+        .silence_ms = p->silence_ms,
     };
+    if (p->judge && given_value(c, "reward.url") != NULL)
+        printf("reward.url is not asked: the shapes judge is the reward unless --no-judge is given\n");
     const int rc = local_run(&o, e);
     buf_done(&settings);
     return rc;

@@ -1,6 +1,7 @@
 #include "dagline/local_run.h"
 
 #include "base/clock.h"
+#include "base/config.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -8,6 +9,7 @@
 #include "dagline/process.h"
 #include "dagline/report.h"
 #include "dagline/showcase.h"
+#include "dagline/trouble.h"
 #include "diffusion/pipeline.h"
 #include "run/prompt_set.h"
 #include "run/run_chain.h"
@@ -62,6 +64,8 @@ struct local {
     double begun_s, first_step_s;
     uint64_t first_step;
     double trajectories;
+    int64_t heard_ms, patience_ms; /* when an update last came, or it began; the silence that is told next */
+    char heard[CLOCK_TEXT_BYTES];  /* the same by the wall clock of the logs */
 };
 
 /* ---- settings of the services ---- */
@@ -117,8 +121,9 @@ static int add_redis(struct local *l, struct err *e)
 
 static int add_all(struct local *l, struct err *e)
 {
-    char store[128], news[128], scorer[128], data[FILE_PATH_BYTES_MAX + 16], address[128], judge[64], url[80];
-    char sampler_cache[FILE_PATH_BYTES_MAX + 32], trainer_cache[FILE_PATH_BYTES_MAX + 32], listen[64];
+    char store[128], news[128], scorer[128], data[FILE_PATH_BYTES_MAX + 16], address[128];
+    char listen[CONFIG_TEXT_BYTES_MAX], judge[CONFIG_TEXT_BYTES_MAX + 16], url[CONFIG_TEXT_BYTES_MAX + 24];
+    char sampler_cache[FILE_PATH_BYTES_MAX + 32], trainer_cache[FILE_PATH_BYTES_MAX + 32];
     uint16_t port = 0;
     snprintf(store, sizeof store, "net.store=ipc://%s/store", l->sockets);
     snprintf(news, sizeof news, "net.news=ipc://%s/news", l->sockets);
@@ -127,16 +132,19 @@ static int add_all(struct local *l, struct err *e)
     snprintf(address, sizeof address, "replay.address=unix:%s/redis.sock", l->sockets);
     snprintf(sampler_cache, sizeof sampler_cache, "sampler.cache=%s/cache", l->o->dir);
     snprintf(trainer_cache, sizeof trainer_cache, "trainer.cache=%s/cache", l->o->dir);
-    if (free_port(&port, e) < 0)
+    if (l->o->judge_listen != NULL)
+        snprintf(listen, sizeof listen, "%s", l->o->judge_listen);
+    else if (free_port(&port, e) < 0)
         return -1;
-    snprintf(judge, sizeof judge, "judge.listen=127.0.0.1:%u", port);
-    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
-    snprintf(listen, sizeof listen, "store.listen=");
-    const char *const store_sets[] = {store, news, data, listen, NULL};
+    else
+        snprintf(listen, sizeof listen, "127.0.0.1:%u", port);
+    snprintf(judge, sizeof judge, "judge.listen=%s", listen);
+    snprintf(url, sizeof url, "reward.url=http://%s", listen);
+    const char *const store_sets[] = {store, news, data, NULL};
     const char *const judge_sets[] = {judge, NULL};
-    const char *const scorer_sets[] = {store, news, scorer, address, "scorer.listen=", l->o->judge ? url : NULL, NULL};
-    const char *const trainer_sets[] = {store, news, address, trainer_cache, "trainer.listen=", NULL};
-    const char *const sampler_sets[] = {store, news, scorer, sampler_cache, "sampler.listen=", NULL};
+    const char *const scorer_sets[] = {store, news, scorer, address, l->o->judge ? url : NULL, NULL};
+    const char *const trainer_sets[] = {store, news, address, trainer_cache, NULL};
+    const char *const sampler_sets[] = {store, news, scorer, sampler_cache, NULL};
     if (add_redis(l, e) < 0 || add_service(l, "store", "dagline-store", store_sets, e) < 0 ||
         add_service(l, "judge", "dagline-shapes-judge", judge_sets, e) < 0 ||
         add_service(l, "scorer", "dagline-scorer", scorer_sets, e) < 0 ||
@@ -316,6 +324,12 @@ static int draw_column(struct local *l, const char *title, struct err *e)
     return rc;
 }
 
+static void hear(struct local *l)
+{
+    l->heard_ms = clock_mono_ms(NULL);
+    clock_format(clock_wall_ns(NULL), l->heard);
+}
+
 /* Remembers an update for the curves and for "before -> now". */
 static void take_point(struct local *l, uint64_t step, double reward, double reward_sd, double spread, double trajectories)
 {
@@ -368,6 +382,7 @@ static int load_history(struct local *l, struct err *e)
 static int on_step(struct local *l, const struct report *r, struct err *e)
 {
     static const char *const titles[QUARTERS - 1] = {"1/4", "1/2", "3/4"};
+    hear(l);
     if (r->step <= l->step) /* a resumed trainer reports its repeated steps again */
         return 0;
     take_point(l, r->step, metric_of(r, "reward_mean"), metric_of(r, "reward_sd"), metric_of(r, "spread"),
@@ -395,6 +410,26 @@ static int on_news(void *arg, struct err *e)
     return e->code == ERR_TIMEOUT ? 0 : -1;
 }
 
+/* A run that waits, for a reward service say, says for what. */
+static void tell_silence(struct local *l, int64_t now)
+{
+    if (now - l->heard_ms < l->patience_ms)
+        return;
+    struct trouble t = {0};
+    size_t from = 0;
+    memcpy(t.since, l->heard, sizeof t.since);
+    for (size_t i = STORE; i < l->processes; i++)
+        if (trouble_take(&t, l->process[i].log))
+            from = i;
+    printf("no update for %lld s; ", (long long)(now - l->heard_ms) / 1000);
+    if (from > 0)
+        printf("%s: %s; see %s\n", l->process[from].name, t.words, l->process[from].log);
+    else
+        printf("no service has warned; see %s/log\n", l->o->dir);
+    fflush(stdout);
+    l->patience_ms *= 2;
+}
+
 static int watch_children(void *arg, struct err *e)
 {
     struct local *l = arg;
@@ -418,11 +453,14 @@ static int watch_children(void *arg, struct err *e)
         printf("%s ended (status %d), starting it again; see %s\n", p->name, p->exit_status, p->log);
         fflush(stdout);
     }
+    tell_silence(l, now);
     return 0;
 }
 
 static int follow(struct local *l, struct err *e)
 {
+    l->heard_ms = clock_mono_ms(NULL);
+    l->patience_ms = l->o->silence_ms;
     if (loop_add_wire(l->loop, news_wire(l->news), on_news, l, e) < 0 ||
         loop_add_timer(l->loop, 100, watch_children, l, NULL, e) < 0)
         return -1;
@@ -515,6 +553,7 @@ int local_run(const struct local_run_options *o, struct err *e)
     double base;
     l->o = o;
     l->begun_s = clock_mono_s(NULL);
+    hear(l);
     l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
     if (loop_open(&l->loop, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0 ||
         link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||

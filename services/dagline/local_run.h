@@ -18,11 +18,13 @@ struct local_run_options {
     const char *binaries; /* folder of the dagline-* binaries */
     int samplers;
     bool judge;           /* the reward is the shapes judge, as a service of its own on loopback */
+    const char *judge_listen; /* its address; NULL: a free port of loopback */
     const char *redis;    /* redis-server */
     int64_t replay_bytes; /* Redis's maxmemory */
     int evaluate_prompts; /* of each tag, for the table before/after; 0: none */
     int evaluate_pictures;
     uint64_t evaluate_seed;
+    int64_t silence_ms;   /* without an update, until the services' last warning is told; then twice as long */
 };
 
 int local_run(const struct local_run_options *o, struct err *e) MUST_USE;

@@ -4,13 +4,16 @@
 #include "support/proc.h"
 #include "support/suite.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RUN_MS 120000
+#define START_MS 20000
 
 /* A run of a few updates of a few pictures. */
 #define TINY                                                                                                           \
@@ -79,5 +82,39 @@ START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
 }
 END_TEST
 
-SUITE("system/run", 240, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+/* Waits until the file holds the text. */
+static void wait_text(const char *path, const char *text)
+{
+    for (int i = 0;; i++) {
+        char *said = proc_read(path);
+        const bool there = strstr(said, text) != NULL;
+        ck_assert_msg(there || i < START_MS / 50, "\"%s\" is not in: %s", text, said);
+        free(said);
+        if (there)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+}
+
+START_TEST(a_run_that_waits_says_for_what_and_listens_where_it_was_told)
+{
+    char binary[PROC_PATH_BYTES], listen[64], url[64];
+    const uint16_t port = proc_free_port();
+    struct proc p;
+    proc_binary(binary, "dagline");
+    snprintf(listen, sizeof listen, "scorer.listen=127.0.0.1:%u", port);
+    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", proc_free_port());
+    proc_start(&p,
+               (const char *const[]){binary, "run", "--dir", in_test_folder("run"), "--no-judge", "--silence", "1s", "--set", url,
+                                     "--set", listen, TINY, NULL},
+               in_test_folder("log"));
+    wait_text(in_test_folder("log"), "scorer: reward service waiting: url=");
+    wait_text(in_test_folder("log"), "/run/log/scorer.log");
+    proc_wait_port(port, START_MS);
+    proc_signal(&p, SIGINT);
+    ck_assert_int_eq(proc_wait(&p, RUN_MS), 0);
+}
+END_TEST
+
+SUITE("system/run", 240, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_goes_on_by_its_config_alone_from_anywhere)
