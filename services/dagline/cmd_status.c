@@ -1,7 +1,10 @@
 #include "dagline/cmd_status.h"
 
+#include "base/file.h"
 #include "base/hash.h"
+#include "base/mem.h"
 #include "dagline/command.h"
+#include "dagline/local_run.h"
 #include "wire/store_client.h"
 
 #include <stdio.h>
@@ -9,6 +12,8 @@
 
 #define STATUS_PARAMS(P, S)                                                                        \
     P(S, text, store, "tcp://127.0.0.1:7701", "", "255", "", "endpoint of the store's requests")   \
+    P(S, text, dir, "", "", "1000", "",                                                            \
+      "directory of a `dagline run`: its store, in the place of --store")                          \
     P(S, text, keys, "", "", "1000", "", "folder of CURVE keys; empty: none")                      \
     P(S, flag, insecure_plaintext, "no", "", "", "", "tcp without keys even beyond loopback")      \
     P(S, duration, timeout, "5s", "100ms", "10m", "", "how long to wait for the store")
@@ -59,18 +64,38 @@ void status_print(FILE *to, const struct status *s)
         fprintf(to, "(no service has reported yet)\n");
 }
 
+/* Of the run's store, as `dagline run` keeps it while it runs. */
+static int endpoint_of(char out[CONFIG_TEXT_BYTES_MAX], const struct status_params *p, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX], *text;
+    if (p->dir[0] == 0) {
+        snprintf(out, CONFIG_TEXT_BYTES_MAX, "%s", p->store);
+        return 0;
+    }
+    if (file_join(path, p->dir, LOCAL_RUN_ENDPOINT, e) < 0)
+        return -1;
+    if (!file_exists(path))
+        return err_set(e, ERR_NOT_FOUND, "no run goes on in %s", p->dir);
+    if (file_read_all(path, CONFIG_TEXT_BYTES_MAX - 1, &text, NULL, e) < 0)
+        return -1;
+    snprintf(out, CONFIG_TEXT_BYTES_MAX, "%.*s", (int)strcspn(text, "\n"), text);
+    mem_free(text);
+    return 0;
+}
+
 static int ask(const struct status_params *p, struct status *out, struct err *e)
 {
+    char endpoint[CONFIG_TEXT_BYTES_MAX];
     struct wire_net *net = NULL;
     struct store_client *client = NULL;
     const struct wire_net_options options = {.party = PARTY_DAGLINE,
                                              .sender = "dagline",
                                              .keys = p->keys,
                                              .insecure_plaintext = p->insecure_plaintext};
-    const struct store_client_options to = {.endpoint = p->store,
+    const struct store_client_options to = {.endpoint = endpoint,
                                             .timeout_ms = (uint32_t)p->timeout_ms};
     int rc = -1;
-    if (wire_net_open(&net, &options, e) == 0 && store_client_open(&client, net, &to, e) == 0)
+    if (endpoint_of(endpoint, p, e) == 0 && wire_net_open(&net, &options, e) == 0 && store_client_open(&client, net, &to, e) == 0)
         rc = store_client_status(client, out, e);
     store_client_close(client);
     wire_net_close(net);

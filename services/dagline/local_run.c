@@ -168,7 +168,7 @@ static bool is_used(const struct local *l, size_t i)
 
 static int make_folders(struct local *l, struct err *e)
 {
-    char path[FILE_PATH_BYTES_MAX];
+    char path[FILE_PATH_BYTES_MAX], endpoint[96];
     static const char *const folders[] = {"log", "store", "cache"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         if (file_join(path, l->o->dir, folders[i], e) < 0 || file_make_folders(path, e) < 0)
@@ -178,7 +178,12 @@ static int make_folders(struct local *l, struct err *e)
         return -1;
     /* ipc paths are limited to about 100 bytes, so the sockets do not live in the run directory */
     snprintf(l->sockets, sizeof l->sockets, "/tmp/dagline-XXXXXX");
-    return mkdtemp(l->sockets) != NULL ? 0 : err_sys(e, errno, "mkdtemp %s", l->sockets);
+    if (mkdtemp(l->sockets) == NULL)
+        return err_sys(e, errno, "mkdtemp %s", l->sockets);
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/store\n", l->sockets);
+    return file_join(path, l->o->dir, LOCAL_RUN_ENDPOINT, e) < 0
+               ? -1
+               : file_replace(path, endpoint, strlen(endpoint), 0644, e);
 }
 
 static int link_into_store(struct local *l, const char *name, struct err *e)
@@ -542,8 +547,13 @@ static void close_all(struct local *l)
     wire_net_close(l->net);
     loop_close(l->loop);
     struct err ignored; /* a temporary folder that stays harms nobody */
-    if (l->sockets[0] != 0 && file_remove_tree(l->sockets, &ignored) < 0)
+    char path[FILE_PATH_BYTES_MAX];
+    if (l->sockets[0] == 0)
+        return;
+    if (file_remove_tree(l->sockets, &ignored) < 0)
         log_err("sockets", &ignored);
+    if (file_join(path, l->o->dir, LOCAL_RUN_ENDPOINT, &ignored) == 0)
+        unlink(path);
 }
 
 int local_run(const struct local_run_options *o, struct err *e)
@@ -555,11 +565,14 @@ int local_run(const struct local_run_options *o, struct err *e)
     l->begun_s = clock_mono_s(NULL);
     hear(l);
     l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
-    if (loop_open(&l->loop, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0 ||
-        link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||
+    if (loop_open(&l->loop, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0)
+        goto out;
+    printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, o->dir, o->dir);
+    fflush(stdout);
+    if (link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||
         load_history(l, e) < 0 || showcase_column(l->showcase, "base", &base, e) < 0 || write_progress(l, e) < 0)
         goto out;
-    printf("run %s in %s\nbefore: %s/progress.png", l->run.run_id, o->dir, o->dir);
+    printf("before: %s/progress.png", o->dir);
     if (isfinite(base))
         printf(" (mean reward of its %d pictures %.2f)", SHOWCASE_ROWS, base);
     printf("\n");

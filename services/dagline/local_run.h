@@ -3,7 +3,8 @@
  * checkpoint and its report; the same directory given again goes on where it was.
  *
  *   run directory: config.yaml, store/ (checkpoints, blobs), replay/ (Redis), cache/, log/SERVICE.log,
- *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md and report.json, policy.safetensors */
+ *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md and report.json, policy.safetensors;
+ *   while it runs store.endpoint, one line: where its store is asked */
 #ifndef DAGLINE_DAGLINE_LOCAL_RUN_H
 #define DAGLINE_DAGLINE_LOCAL_RUN_H
 
@@ -11,6 +12,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define LOCAL_RUN_ENDPOINT "store.endpoint"
 
 struct local_run_options {
     const char *dir;      /* made */

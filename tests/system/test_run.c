@@ -116,5 +116,26 @@ START_TEST(a_run_that_waits_says_for_what_and_listens_where_it_was_told)
 }
 END_TEST
 
-SUITE("system/run", 240, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+START_TEST(status_finds_the_run_by_its_directory)
+{
+    char binary[PROC_PATH_BYTES], url[64], command[PROC_PATH_BYTES + 32];
+    const char *const dir = in_test_folder("run");
+    struct proc p;
+    proc_binary(binary, "dagline");
+    snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", proc_free_port());
+    snprintf(command, sizeof command, "dagline status --dir %s\n", dir);
+    proc_start(&p, (const char *const[]){binary, "run", "--dir", dir, "--no-judge", "--set", url, TINY, NULL}, in_test_folder("log"));
+    wait_text(in_test_folder("log"), command);
+    ck_assert_int_eq(DAGLINE(in_test_folder("status"), "status", "--dir", dir), 0);
+    char *said = proc_read(in_test_folder("status"));
+    ck_assert_msg(strncmp(said, "run ", 4) == 0, "%s", said);
+    free(said);
+    proc_signal(&p, SIGINT);
+    ck_assert_int_eq(proc_wait(&p, RUN_MS), 0);
+    ck_assert_int_eq(DAGLINE(in_test_folder("status"), "status", "--dir", dir), 1);
+    wait_text(in_test_folder("status"), "no run goes on in ");
+}
+END_TEST
+
+SUITE("system/run", 240, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_goes_on_by_its_config_alone_from_anywhere)
