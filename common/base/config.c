@@ -20,9 +20,10 @@
 
 extern char **environ;
 
-const char *const config_sections[] = {"run",     "model",   "sampler", "scorer", "reward", "rewards", "trainer", "store", "net",
-                                       "replay",  "wire",    "judge",   "log",    "metrics",  "prompts", "eval",
-                                       "pretrain", "local", NULL};
+const char *const config_sections[] = {
+    /* services */ "run", "store", "sampler", "scorer", "reward", "rewards", "trainer", "replay", "net", "judge", "log",
+    /* verbs of dagline */ "bench", "eval", "export", "generate", "keys", "local", "parity", "pretrain", "status", "sweep",
+    "target", "tempered", "tokenize", "trial", "world", NULL};
 
 /* ---- sections and slots --------------------------------------------------------------------------- */
 

@@ -174,7 +174,8 @@ struct config_app {
     void *check_arg;
 };
 
-/* Every section of the product, NULL-ended: the usual value of `foreign`. */
+/* Every section of the product, of the services and of the command line's verbs, NULL-ended: the usual value of
+ * `foreign`, so that a file or an environment may serve all of them. */
 extern const char *const config_sections[];
 
 struct config;

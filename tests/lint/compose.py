@@ -356,6 +356,8 @@ def check_tool(s):
     if settings is not None:
         check(settings["status"]["store"] == "tcp://store:7701", "services.dagline: does not dial the store")
         check(settings["status"]["keys"] == SECRETS_AT, "services.dagline: has no keys")
+    for other in set(re.findall(r"^  (\w+) ", r.stdout, re.M)) - {verb, "reward"}:  # `reward` is the scorer's
+        effective("dagline", s, path, [other])
 
 
 def check_own_reward(compose):

@@ -137,5 +137,30 @@ START_TEST(status_finds_the_run_by_its_directory)
 }
 END_TEST
 
-SUITE("system/run", 240, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+/* An environment serves every verb and service at once, as in the container of the command line. */
+START_TEST(settings_of_one_verb_in_the_environment_do_not_end_another)
+{
+    static const char *const settings[][2] = {
+        {"DAGLINE_BENCH__BATCH", "8"},    {"DAGLINE_EVAL__STEPS", "5"},     {"DAGLINE_EXPORT__DTYPE", "f32"},
+        {"DAGLINE_GENERATE__STEPS", "5"}, {"DAGLINE_KEYS__QUIET", "yes"},   {"DAGLINE_LOCAL__SAMPLERS", "2"},
+        {"DAGLINE_PARITY__FAST", "yes"},  {"DAGLINE_PRETRAIN__SEED", "2"},  {"DAGLINE_STATUS__KEYS", "/run/secrets"},
+        {"DAGLINE_SWEEP__TITLE", "mine"}, {"DAGLINE_TARGET__SEEDS", "2"},   {"DAGLINE_TEMPERED__STEPS", "5"},
+        {"DAGLINE_TOKENIZE__PAD", "yes"}, {"DAGLINE_TRIAL__PROMPT", "red"}, {"DAGLINE_WORLD__COUNT", "4"}};
+    static const char *const verbs[][3] = {
+        {"bench"},  {"bench", "target"}, {"bench", "tempered"}, {"eval"},  {"export"}, {"generate"}, {"keys"}, {"parity"},
+        {"pretrain"}, {"reward", "score"}, {"run"},             {"status"}, {"sweep"}, {"tokenize"}, {"world"}};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        ck_assert_int_eq(setenv(settings[i][0], settings[i][1], 1), 0);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        const char *const *v = verbs[i];
+        const int status = v[1] == NULL ? DAGLINE(in_test_folder("log"), v[0], "--check")
+                                        : DAGLINE(in_test_folder("log"), v[0], v[1], "--check");
+        char *said = proc_read(in_test_folder("log"));
+        ck_assert_msg(status == 0, "%s: %s", v[0], said);
+        free(said);
+    }
+}
+END_TEST
+
+SUITE("system/run", 240, settings_of_one_verb_in_the_environment_do_not_end_another, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_goes_on_by_its_config_alone_from_anywhere)
