@@ -255,6 +255,7 @@ def check_service(name, s):
     want, section, networks = SERVICES[name]
     command = s.get("command") or [""]
     check(command[0] == want, f"services.{name}: command is {command[0]}, not {want}")
+    check("--set" not in command, f"services.{name}: --set in its command, which `exec` does not see; use the environment")
     check(set(s["networks"]) == networks, f"services.{name}: networks are not {sorted(networks)}")
     path = binary(want)
     if path is None:
