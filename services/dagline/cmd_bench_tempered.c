@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "dagline/command.h"
+#include "dagline/embedded_model.h"
 #include "dagline/evaluate.h"
 #include "diffusion/pipeline.h"
 #include "run/generate.h"
@@ -16,7 +17,7 @@
 #define BINS (COLOUR_COUNT + 1) /* and pictures without an object, which count as the first colour */
 
 #define TEMPERED_PARAMS(P, S)                                                                                          \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                                                 \
+    P(S, text, model, "", "", "1000", "", "model folder; empty: the embedded model")                                   \
     P(S, text, policy, "", "", "1000", "", "trained weights (safetensors); empty: the model as it is")                 \
     P(S, real, beta, "2", "0", "1000", "nats", "of the reward 0..1")                                                   \
     P(S, integer, pictures, "256", "8", "100000", "pictures", "of each of the seven prompts \"a SHAPE\"")              \
@@ -148,11 +149,12 @@ static int tempered(const void *params, const char *const *arguments, size_t cou
 {
     const struct tempered_params *o = params;
     struct work *w = mem_new(1, sizeof *w);
+    char model[FILE_PATH_BYTES_MAX];
     (void)arguments, (void)count;
     w->o = o;
     w->judge = judge_new();
     const struct pipeline_options po = {.threads = (int)o->threads};
-    const int rc = pipeline_open(&w->p, o->model, &po, e) < 0 ||
+    const int rc = embedded_model_unless(model, o->model, e) < 0 || pipeline_open(&w->p, model, &po, e) < 0 ||
                            evaluate_plan(w->kernels, w->p, (int)o->steps, o->variance_floor, e) < 0
                        ? -1
                        : compare(w, e);

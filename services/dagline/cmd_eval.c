@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "dagline/command.h"
+#include "dagline/embedded_model.h"
 #include "dagline/evaluate.h"
 #include "dagline/grid.h"
 #include "dagline/round_trip.h"
@@ -12,7 +13,7 @@
 #define STEPS_MAX 1000
 
 #define EVAL_PARAMS(P, S)                                                                          \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
+    P(S, text, model, "", "", "1000", "", "model folder; empty: the embedded model")               \
     P(S, text, policy, "", "", "1000", "",                                                         \
       "trained weights (safetensors); empty: the model as it is")                                  \
     P(S, integer, steps, "10", "2", "1000", "steps", "of the chain")                               \
@@ -50,6 +51,7 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
     const struct eval_params *o = params;
     struct transition_kernel kernels[STEPS_MAX];
     struct pipeline *p = NULL;
+    char model[FILE_PATH_BYTES_MAX];
     struct evaluation ev;
     int rc = -1;
     (void)arguments, (void)count;
@@ -63,7 +65,7 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
                                         .pictures = (size_t)o->pictures,
                                         .open_prompts = 14,
                                         .open_pictures = 32};
-    if (pipeline_open(&p, o->model, &po, e) < 0 ||
+    if (embedded_model_unless(model, o->model, e) < 0 || pipeline_open(&p, model, &po, e) < 0 ||
         (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
         evaluate_plan(kernels, p, (int)o->steps, o->variance_floor, e) < 0 ||
         evaluate(&ev, p, &eo, NULL, NULL, e) < 0)
@@ -82,7 +84,7 @@ static int eval(const void *params, const char *const *arguments, size_t count, 
     printf("%-22s %6.1f s\n", "time", ev.seconds);
     if (o->round_trip > 0) {
         struct round_trip trip;
-        if (round_trip(&trip, o->model, (size_t)o->round_trip, (uint64_t)o->seed, (int)o->threads,
+        if (round_trip(&trip, model, (size_t)o->round_trip, (uint64_t)o->seed, (int)o->threads,
                        e) < 0)
             goto out;
         print_share("drawn pictures, strict", &trip.truth);

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "dagline/command.h"
+#include "dagline/embedded_model.h"
 #include "diffusion/model.h"
 #include "diffusion/weights.h"
 
@@ -9,7 +10,7 @@
 #include <string.h>
 
 #define EXPORT_PARAMS(P, S)                                                                        \
-    P(S, text, model, "models/shapes", "", "1000", "", "base model folder")                        \
+    P(S, text, model, "", "", "1000", "", "base model folder; empty: the embedded model")          \
     P(S, text, policy, "", "", "1000", "",                                                         \
       "trained weights or adapters (policy.safetensors of a run)")                                 \
     P(S, text, out, "", "", "1000", "",                                                            \
@@ -48,18 +49,19 @@ static int export_policy(const void *params, const char *const *arguments, size_
     const struct export_params *o = params;
     struct safetensors *f = NULL;
     struct model *m = NULL;
+    char model[FILE_PATH_BYTES_MAX];
     struct err none;
     size_t rank = 0;
     int rc = -1;
     (void)arguments, (void)count;
     if (o->policy[0] == 0 || o->out[0] == 0)
         return err_set(e, ERR_USAGE, "--policy FILE and --out FOLDER are needed");
-    if (safetensors_open(&f, o->policy, e) < 0)
+    if (embedded_model_unless(model, o->model, e) < 0 || safetensors_open(&f, o->policy, e) < 0)
         return -1;
     if (lora_file_rank(f, &rank, &none) < 0)
         rank = 0;
     const struct model_options mo = {.parts = MODEL_HAS_ALL, .lora_rank = rank};
-    if (model_open(&m, o->model, mo, e) == 0 && file_make_folders(o->out, e) == 0 &&
+    if (model_open(&m, model, mo, e) == 0 && file_make_folders(o->out, e) == 0 &&
         merge(m, f, o->out, rank, e) == 0)
         rc = model_save(m, o->out, o->dtype == 0 ? DTYPE_F16 : DTYPE_F32, e);
     if (rc == 0)

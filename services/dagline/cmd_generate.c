@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "dagline/command.h"
+#include "dagline/embedded_model.h"
 #include "diffusion/pipeline.h"
 #include "io/png.h"
 #include "run/generate.h"
@@ -12,7 +13,7 @@
 #include <string.h>
 
 #define GENERATE_PARAMS(P, S)                                                                      \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
+    P(S, text, model, "", "", "1000", "", "model folder; empty: the embedded model")               \
     P(S, text, policy, "", "", "1000", "",                                                         \
       "adapters (diffusers, PEFT or kohya naming) or all UNet weights; empty: none")               \
     P(S, text, prompt, "", "", "", "", "what to draw; empty: nothing in particular")               \
@@ -110,10 +111,11 @@ static int generate_pictures(const void *params, const char *const *arguments, s
     const struct generate_params *o = params;
     const struct pipeline_options po = {.threads = (int)o->threads};
     struct pipeline *p = NULL;
+    char model[FILE_PATH_BYTES_MAX];
     (void)arguments, (void)count;
     if (o->output[0] == 0)
         return err_set(e, ERR_USAGE, "-o FILE.png is needed");
-    const int rc = pipeline_open(&p, o->model, &po, e) < 0 ||
+    const int rc = embedded_model_unless(model, o->model, e) < 0 || pipeline_open(&p, model, &po, e) < 0 ||
                            (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
                            draw(o, p, e) < 0
                        ? -1

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "dagline/command.h"
+#include "dagline/embedded_model.h"
 #include "diffusion/tokenizer.h"
 
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include <sys/types.h>
 
 #define TOKENIZE_PARAMS(P, S)                                                                      \
-    P(S, text, model, "models/shapes", "", "1000", "", "model folder")                             \
+    P(S, text, model, "", "", "1000", "", "model folder; empty: the embedded model")               \
     P(S, flag, pad, "no", "", "", "",                                                              \
       "what the text encoder gets: start, pieces, end, padding to the model's length")
 CONFIG_STRUCT(tokenize_params, TOKENIZE_PARAMS);
@@ -65,13 +66,13 @@ static int each_line(const struct tokenizer *t, bool pad, struct err *e)
 static int tokenize(const void *params, const char *const *arguments, size_t count, struct err *e)
 {
     const struct tokenize_params *o = params;
-    char folder[FILE_PATH_BYTES_MAX];
+    char model[FILE_PATH_BYTES_MAX], folder[FILE_PATH_BYTES_MAX];
     struct tokenizer *t = NULL;
     (void)arguments, (void)count;
-    const int rc =
-        file_join(folder, o->model, "tokenizer", e) < 0 || tokenizer_open(&t, folder, e) < 0
-            ? -1
-            : each_line(t, o->pad, e);
+    const int rc = embedded_model_unless(model, o->model, e) < 0 ||
+                           file_join(folder, model, "tokenizer", e) < 0 || tokenizer_open(&t, folder, e) < 0
+                       ? -1
+                       : each_line(t, o->pad, e);
     tokenizer_close(t);
     return rc;
 }

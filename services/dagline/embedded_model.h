@@ -8,4 +8,7 @@
 /* Its folder, and in `preset` the settings that `dagline run` begins with. */
 int embedded_model_find(char folder[FILE_PATH_BYTES_MAX], char preset[FILE_PATH_BYTES_MAX], struct err *e) MUST_USE;
 
+/* `model` where one was given, else the embedded model's folder. */
+int embedded_model_unless(char folder[FILE_PATH_BYTES_MAX], const char *model, struct err *e) MUST_USE;
+
 #endif

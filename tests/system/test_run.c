@@ -162,5 +162,31 @@ START_TEST(settings_of_one_verb_in_the_environment_do_not_end_another)
 }
 END_TEST
 
-SUITE("system/run", 240, settings_of_one_verb_in_the_environment_do_not_end_another, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+static void must(const char *const *argv)
+{
+    struct proc p;
+    proc_start(&p, argv, NULL);
+    ck_assert_int_eq(proc_wait(&p, START_MS), 0);
+}
+
+START_TEST(an_installed_binary_finds_the_embedded_model_from_anywhere)
+{
+    char binary[PROC_PATH_BYTES], model[PROC_PATH_BYTES + 32];
+    struct proc p;
+    proc_binary(binary, "dagline");
+    snprintf(model, sizeof model, "%.*s/../../../models/shapes", (int)(strrchr(binary, '/') - binary), binary);
+    must((const char *const[]){"mkdir", "-p", in_test_folder("usr/bin"), in_test_folder("usr/share/dagline/models"), NULL});
+    must((const char *const[]){"cp", binary, in_test_folder("usr/bin/"), NULL});
+    ck_assert_int_eq(chdir(test_folder()), 0);
+    const char *const draw[] = {"usr/bin/dagline", "generate", "--steps", "2", "--prompt", "a red circle", "-o", "x.png", NULL};
+    proc_start(&p, draw, "log");
+    ck_assert_int_eq(proc_wait(&p, START_MS), 1);
+    wait_text("log", "--model FOLDER is not given: the embedded model is neither in a checkout nor installed");
+    must((const char *const[]){"cp", "-r", model, "usr/share/dagline/models/", NULL});
+    must(draw);
+    ck_assert(file_exists("x.png"));
+}
+END_TEST
+
+SUITE("system/run", 240, an_installed_binary_finds_the_embedded_model_from_anywhere, settings_of_one_verb_in_the_environment_do_not_end_another, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_goes_on_by_its_config_alone_from_anywhere)
