@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OWN_PROMPTS 8 /* evaluated with a reward of one's own, unless told otherwise */
+
 #define LOCAL_PARAMS(P, S)                                                                         \
     P(S, text, dir, "", "", "1000", "",                                                            \
       "run directory; given again, the run goes on; empty: runs/TIME")                             \
@@ -23,10 +25,14 @@
     P(S, text, redis, "redis-server", "", "255", "", "the Redis binary")                           \
     P(S, size, redis_memory, "2GiB", "16MiB", "1TiB", "", "Redis's maxmemory")                     \
     P(S, integer, evaluate_prompts, "40", "0", "1000", "prompts",                                  \
-      "of each tag, for the table before/after; 0: none")                                          \
-    P(S, integer, evaluate_pictures, "4", "1", "64", "pictures", "of each of those prompts")       \
+      "for the table before/after: of each tag of the embedded world, or with --no-judge all in "  \
+      "all (8 unless given), scored by the run's reward; 0: none")                                 \
+    P(S, integer, evaluate_pictures, "4", "1", "64", "pictures",                                   \
+      "of each of those prompts; with --no-judge 1 unless given")                                  \
     P(S, integer, evaluate_seed, "1000003", "0", "", "",                                           \
       "of those prompts and pictures: apart from training")                                        \
+    P(S, text, evaluate_file, "", "", "1000", "",                                                  \
+      "with --no-judge: held-out prompts as JSON lines; empty: prompts of the run")                \
     P(S, duration, silence, "30s", "1s", "1d", "",                                                 \
       "without an update, until the last warning of the services is shown; later twice as long")
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
@@ -79,6 +85,19 @@ static int choose_ports(struct config *c, struct err *e)
     return 0;
 }
 
+/* With a reward of the caller's own few unless asked for: model and reward may be slow. */
+static int evaluate_prompts(const struct local_params *p, const struct config *c)
+{
+    if (p->judge)
+        return (int)p->evaluate_prompts;
+    for (size_t i = 0; i < config_given_count(c); i++)
+        if (strncmp(config_given(c, i).key, "rewards.", 8) == 0) { /* which `dagline-scorer score` does not combine */
+            printf("no table before/after: it knows one reward, not rewards.NAME\n");
+            return 0;
+        }
+    return given_value(c, "local.evaluate_prompts") != NULL ? (int)p->evaluate_prompts : OWN_PROMPTS;
+}
+
 static int run_with(const struct local_params *p, struct config *c, const char *model,
                     struct err *e)
 {
@@ -99,9 +118,10 @@ static int run_with(const struct local_params *p, struct config *c, const char *
         .judge_listen = given_value(c, "judge.listen"),
         .redis = p->redis,
         .replay_bytes = p->redis_memory_bytes,
-        .evaluate_prompts = (int)p->evaluate_prompts,
-        .evaluate_pictures = (int)p->evaluate_pictures,
+        .evaluate_prompts = evaluate_prompts(p, c),
+        .evaluate_pictures = p->judge || given_value(c, "local.evaluate_pictures") != NULL ? (int)p->evaluate_pictures : 1,
         .evaluate_seed = (uint64_t)p->evaluate_seed,
+        .evaluate_file = p->evaluate_file,
         .silence_ms = p->silence_ms,
     };
     if (p->judge && given_value(c, "reward.url") != NULL)

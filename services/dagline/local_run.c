@@ -54,6 +54,7 @@ struct local {
     struct transition_kernel *kernels;
     struct showcase *showcase;
     struct prompt_set prompts; /* of the run, where the picture shows them */
+    struct prompt_set held_out; /* of the evaluation, where it has its own */
 
     uint64_t points;      /* updates known, those of earlier lives included */
     bool stopped;         /* the run's last update is made */
@@ -229,6 +230,20 @@ static int open_showcase(struct local *l, struct err *e)
     l->showcase = showcase_new(l->pipeline, l->kernels, (int)l->run.steps, l->run.guidance, l->run.seed,
                                l->o->judge ? NULL : rows, l->o->judge);
     return 0;
+}
+
+/* Read before anything is trained, so that a bad file costs nothing. */
+static int open_held_out(struct local *l, struct err *e)
+{
+    char *text;
+    size_t n;
+    if (l->o->judge || l->o->evaluate_file[0] == 0)
+        return 0;
+    if (file_read_all(l->o->evaluate_file, PROMPT_SET_BYTES_MAX, &text, &n, e) < 0)
+        return -1;
+    const int rc = prompt_set_parse(&l->held_out, text, n, e);
+    mem_free(text);
+    return rc < 0 ? err_wrap(e, "%s", l->o->evaluate_file) : 0;
 }
 
 static int open_model(struct local *l, struct err *e)
@@ -521,9 +536,12 @@ static int finish(struct local *l, struct err *e)
         .reward_last = l->reward_last,
         .model_cpu_s = cpu_of(l, JUDGE, SCORER) + cpu_of(l, TRAINER, l->processes),
         .pipeline_cpu_s = cpu_of(l, REDIS, JUDGE) + cpu_of(l, SCORER, TRAINER),
-        .evaluate_prompts = l->o->judge ? (size_t)l->o->evaluate_prompts : 0,
+        .evaluate_prompts = (size_t)l->o->evaluate_prompts,
         .evaluate_pictures = (size_t)l->o->evaluate_pictures,
         .evaluate_seed = l->o->evaluate_seed,
+        .prompts = l->o->judge ? NULL : l->held_out.count > 0 ? &l->held_out : &l->prompts,
+        .prompts_name = l->held_out.count > 0 ? l->o->evaluate_file : "the run",
+        .binaries = l->o->binaries,
     };
     rc = report_write(&ro, e);
 out:
@@ -539,6 +557,7 @@ static void close_all(struct local *l)
         process_done(&l->process[i]);
     showcase_free(l->showcase);
     prompt_set_done(&l->prompts);
+    prompt_set_done(&l->held_out);
     pipeline_close(l->pipeline);
     mem_free(l->kernels);
     run_spec_done(&l->run);
@@ -565,7 +584,7 @@ int local_run(const struct local_run_options *o, struct err *e)
     l->begun_s = clock_mono_s(NULL);
     hear(l);
     l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
-    if (loop_open(&l->loop, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0)
+    if (loop_open(&l->loop, e) < 0 || open_held_out(l, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0)
         goto out;
     printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, o->dir, o->dir);
     fflush(stdout);

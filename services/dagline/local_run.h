@@ -3,8 +3,8 @@
  * checkpoint and its report; the same directory given again goes on where it was.
  *
  *   run directory: config.yaml, store/ (checkpoints, blobs), replay/ (Redis), cache/, log/SERVICE.log,
- *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md and report.json, policy.safetensors;
- *   while it runs store.endpoint, one line: where its store is asked */
+ *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md and report.json, policy.safetensors,
+ *   evaluation/ (what a reward of one's own was asked about); while it runs store.endpoint, one line: where its store is asked */
 #ifndef DAGLINE_DAGLINE_LOCAL_RUN_H
 #define DAGLINE_DAGLINE_LOCAL_RUN_H
 
@@ -24,9 +24,10 @@ struct local_run_options {
     const char *judge_listen; /* its address; NULL: a free port of loopback */
     const char *redis;    /* redis-server */
     int64_t replay_bytes; /* Redis's maxmemory */
-    int evaluate_prompts; /* of each tag, for the table before/after; 0: none */
+    int evaluate_prompts; /* for the table before/after: of each tag, or all in all without the judge; 0: none */
     int evaluate_pictures;
     uint64_t evaluate_seed;
+    const char *evaluate_file; /* without the judge: JSON lines as the run's prompts; "": those */
     int64_t silence_ms;   /* without an update, until the services' last warning is told; then twice as long */
 };
 

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "dagline/evaluate.h"
+#include "dagline/scored.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -59,8 +60,38 @@ static struct json *numbers(const struct evaluation *v)
     return out;
 }
 
+/* The reward of the run, over prompts. */
+struct rewards {
+    struct stats before, after, change;
+};
+
+static void add_interval(struct buf *out, const struct stats *s)
+{
+    const struct stats_interval ci = stats_mean_95(s);
+    buf_format(out, " %.4g [%.4g, %.4g] |", s->mean, ci.low, ci.high);
+}
+
+static void reward_table(struct buf *out, const struct rewards *r)
+{
+    buf_add_text(out, "| | before [95 %] | after [95 %] | change [95 %] |\n|---|---|---|---|\n| reward |");
+    add_interval(out, &r->before);
+    add_interval(out, &r->after);
+    add_interval(out, &r->change);
+    buf_add_byte(out, '\n');
+}
+
+static void set_interval(struct json *v, const char *field, const struct stats *s)
+{
+    const struct stats_interval ci = stats_mean_95(s);
+    struct json *out = json_new_object();
+    json_set_number(out, "mean", s->mean);
+    json_set_number(out, "low", ci.low);
+    json_set_number(out, "high", ci.high);
+    json_set(v, field, &out);
+}
+
 static int write_numbers(const struct report_options *o, const struct evaluation *before, const struct evaluation *after,
-                         struct err *e)
+                         const struct rewards *rewards, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
     size_t n;
@@ -78,6 +109,11 @@ static int write_numbers(const struct report_options *o, const struct evaluation
         struct json *b = numbers(before), *a = numbers(after);
         json_set(v, "before", &b);
         json_set(v, "after", &a);
+    }
+    if (rewards != NULL) {
+        set_interval(v, "reward_before", &rewards->before);
+        set_interval(v, "reward_after", &rewards->after);
+        set_interval(v, "reward_change", &rewards->change);
     }
     char *text = json_print(v, JSON_INDENTED, &n);
     const int rc = file_join(path, o->dir, "report.json", e) < 0 ? -1 : file_replace(path, text, n, 0644, e);
@@ -107,11 +143,65 @@ static int evaluate_both(const struct report_options *o, struct evaluation *befo
                : 0;
 }
 
+static int score_both(const struct report_options *o, double *before, double *after, size_t count, struct err *e)
+{
+    char config[FILE_PATH_BYTES_MAX], folder[2][FILE_PATH_BYTES_MAX];
+    const struct scored_options so = {
+        .kernels = o->kernels,
+        .steps = (int)o->run->steps,
+        .guidance = o->run->guidance,
+        .seed = o->evaluate_seed,
+        .prompts = o->prompts,
+        .count = count,
+        .pictures = o->evaluate_pictures,
+        .binaries = o->binaries,
+        .config = config,
+    };
+    return file_join(config, o->dir, "config.yaml", e) < 0 || file_join(folder[0], o->dir, "evaluation/before", e) < 0 ||
+                   file_join(folder[1], o->dir, "evaluation/after", e) < 0 ||
+                   pipeline_policy_set(o->pipeline, NULL, 0, e) < 0 || scored(before, o->pipeline, &so, folder[0], e) < 0 ||
+                   pipeline_policy_set(o->pipeline, o->policy, o->policy_bytes, e) < 0 ||
+                   scored(after, o->pipeline, &so, folder[1], e) < 0
+               ? -1
+               : 0;
+}
+
+/* True where there is a table; a reward that cannot be had is a line of the report, not its end. */
+static bool add_rewards(struct buf *out, struct rewards *r, const struct report_options *o)
+{
+    const size_t count = o->evaluate_prompts < o->prompts->count ? o->evaluate_prompts : o->prompts->count;
+    double *const before = mem_new(count, sizeof *before), *const after = mem_new(count, sizeof *after);
+    struct err e;
+    const int rc = o->run->undecoded ? err_set(&e, ERR_INVALID, "run.decode is no, the reward has no pictures")
+                                     : score_both(o, before, after, count, &e);
+    const bool done = rc == 0;
+    stats_init(&r->before);
+    stats_init(&r->after);
+    stats_init(&r->change);
+    for (size_t i = 0; i < count && done; i++) {
+        stats_add(&r->before, before[i]);
+        stats_add(&r->after, after[i]);
+        stats_add(&r->change, after[i] - before[i]);
+    }
+    if (done) {
+        buf_format(out, "%zu prompts of %s, seed %llu, %zu pictures before and after with the same noise, intervals over prompts:\n\n",
+                   count, o->prompts_name, (unsigned long long)o->evaluate_seed, count * o->evaluate_pictures);
+        reward_table(out, r);
+    } else {
+        buf_format(out, "No table before/after: %s\n", e.text);
+    }
+    mem_free(before);
+    mem_free(after);
+    return done;
+}
+
 int report_write(const struct report_options *o, struct err *e)
 {
     struct buf out;
     struct evaluation before, after;
+    struct rewards rewards;
     char path[FILE_PATH_BYTES_MAX];
+    bool rewarded = false;
     int rc = -1;
     buf_init(&out, REPORT_BYTES_MAX);
     buf_format(&out, "# Run %s\n\n", o->run->run_id);
@@ -124,7 +214,10 @@ int report_write(const struct report_options *o, struct err *e)
         buf_format(&out, "Processor time: model and judge %.0f s, scorer, store and Redis %.1f s (%.1f %% of the whole).\n",
                    o->model_cpu_s, o->pipeline_cpu_s, 100.0 * o->pipeline_cpu_s / (o->model_cpu_s + o->pipeline_cpu_s));
     buf_add_byte(&out, '\n');
-    const bool evaluated = o->evaluate_prompts > 0 && o->policy_bytes > 0;
+    const bool wanted = o->evaluate_prompts > 0 && o->policy_bytes > 0;
+    const bool evaluated = wanted && o->prompts == NULL;
+    if (wanted && o->prompts != NULL)
+        rewarded = add_rewards(&out, &rewards, o);
     if (evaluated) {
         if (evaluate_both(o, &before, &after, e) < 0)
             goto out;
@@ -141,7 +234,7 @@ int report_write(const struct report_options *o, struct err *e)
                o->dir, o->dir, o->dir, (unsigned long long)(2 * o->run->iterations));
     if (file_join(path, o->dir, "report.md", e) < 0 ||
         file_replace(path, buf_text(&out), strlen(buf_text(&out)), 0644, e) < 0 ||
-        write_numbers(o, evaluated ? &before : NULL, evaluated ? &after : NULL, e) < 0)
+        write_numbers(o, evaluated ? &before : NULL, evaluated ? &after : NULL, rewarded ? &rewards : NULL, e) < 0)
         goto out;
     printf("\n%s\n", buf_text(&out));
     rc = 0;

@@ -188,5 +188,41 @@ START_TEST(an_installed_binary_finds_the_embedded_model_from_anywhere)
 }
 END_TEST
 
-SUITE("system/run", 240, an_installed_binary_finds_the_embedded_model_from_anywhere, settings_of_one_verb_in_the_environment_do_not_end_another, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+static void put_prompts(const char *path, size_t bytes)
+{
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fprintf(f, "{\"prompt\": \"%0*d\"}\n{\"prompt\": \"-x\", \"metadata\": {\"a\": 1}}\n", (int)bytes, 7);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
+{
+    const char *const reward = "reward.backend=builtin:colourfulness";
+    put_prompts(in_test_folder("prompts.jsonl"), 20);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("run"), "--no-judge", "--set", reward, "--set",
+                             "run.iterations=1", TINY, "--evaluate-prompts", "5", "--evaluate-pictures", "17", "--evaluate-file",
+                             in_test_folder("prompts.jsonl")), 0);
+    char *text = proc_read(in_test_folder("run/report.md")), *numbers = proc_read(in_test_folder("run/report.json"));
+    double before = 0.0, after = 0.0, change = 0.0;
+    const char *at = strstr(numbers, "\"reward_before\"");
+    ck_assert_msg(strstr(text, "2 prompts of ") != NULL && strstr(text, "34 pictures before and after") != NULL, "%s", text);
+    ck_assert_msg(at != NULL && sscanf(at, "\"reward_before\": { \"mean\": %lf", &before) == 1 && before > 0.0, "%s", numbers);
+    ck_assert_int_eq(sscanf(strstr(numbers, "\"reward_after\""), "\"reward_after\": { \"mean\": %lf", &after), 1);
+    ck_assert_int_eq(sscanf(strstr(numbers, "\"reward_change\""), "\"reward_change\": { \"mean\": %lf", &change), 1);
+    ck_assert_msg(change != 0.0 && change - (after - before) < 1e-9 && after - before - change < 1e-9, "%s", numbers);
+    ck_assert(file_exists(in_test_folder("run/evaluation/before/0001-16.png")));
+    ck_assert(file_exists(in_test_folder("run/evaluation/after/0001-16.png")));
+    free(text);
+    free(numbers);
+
+    put_prompts(in_test_folder("prompts.jsonl"), 2000); /* longer than the scorer's command line takes */
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"), "--set", "run.iterations=2"), 0);
+    text = proc_read(in_test_folder("run/report.md"));
+    ck_assert_msg(strstr(text, "No table before/after: dagline reward score: ") != NULL, "%s", text);
+    free(text);
+}
+END_TEST
+
+SUITE("system/run", 240, a_reward_of_ones_own_has_a_table_before_and_after, an_installed_binary_finds_the_embedded_model_from_anywhere, settings_of_one_verb_in_the_environment_do_not_end_another, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_goes_on_by_its_config_alone_from_anywhere)
