@@ -95,7 +95,8 @@ static int ask(const struct status_params *p, struct status *out, struct err *e)
     const struct store_client_options to = {.endpoint = endpoint,
                                             .timeout_ms = (uint32_t)p->timeout_ms};
     int rc = -1;
-    if (endpoint_of(endpoint, p, e) == 0 && wire_net_open(&net, &options, e) == 0 && store_client_open(&client, net, &to, e) == 0)
+    if (endpoint_of(endpoint, p, e) == 0 && wire_net_open(&net, &options, e) == 0 &&
+        store_client_open(&client, net, &to, e) == 0)
         rc = store_client_status(client, out, e);
     store_client_close(client);
     wire_net_close(net);

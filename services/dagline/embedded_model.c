@@ -19,7 +19,8 @@ int embedded_model_find(char folder[FILE_PATH_BYTES_MAX], char preset[FILE_PATH_
         if (strlen(path) < FILE_PATH_BYTES_MAX && access(path, R_OK) == 0 && realpath(path, folder) != NULL)
             return file_join(preset, folder, "run.yaml", e);
     }
-    return err_set(e, ERR_NOT_FOUND, "the embedded model is neither in a checkout nor installed beside this binary; make install puts it there");
+    return err_set(e, ERR_NOT_FOUND,
+                   "the embedded model is neither in a checkout nor installed beside this binary; make install puts it there");
 }
 
 int embedded_model_unless(char folder[FILE_PATH_BYTES_MAX], const char *model, struct err *e)

@@ -584,7 +584,8 @@ int local_run(const struct local_run_options *o, struct err *e)
     l->begun_s = clock_mono_s(NULL);
     hear(l);
     l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
-    if (loop_open(&l->loop, e) < 0 || open_held_out(l, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 || start_all(l, e) < 0)
+    if (loop_open(&l->loop, e) < 0 || open_held_out(l, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 ||
+        start_all(l, e) < 0)
         goto out;
     printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, o->dir, o->dir);
     fflush(stdout);

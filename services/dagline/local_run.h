@@ -4,7 +4,7 @@
  *
  *   run directory: config.yaml, store/ (checkpoints, blobs), replay/ (Redis), cache/, log/SERVICE.log,
  *   metrics.jsonl and tensorboard/ (links into store/), progress.png, report.md and report.json, policy.safetensors,
- *   evaluation/ (what a reward of one's own was asked about); while it runs store.endpoint, one line: where its store is asked */
+ *   evaluation/ (what a reward of one's own was asked about); while it runs store.endpoint: where its store is asked */
 #ifndef DAGLINE_DAGLINE_LOCAL_RUN_H
 #define DAGLINE_DAGLINE_LOCAL_RUN_H
 

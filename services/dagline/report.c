@@ -184,7 +184,8 @@ static bool add_rewards(struct buf *out, struct rewards *r, const struct report_
         stats_add(&r->change, after[i] - before[i]);
     }
     if (done) {
-        buf_format(out, "%zu prompts of %s, seed %llu, %zu pictures before and after with the same noise, intervals over prompts:\n\n",
+        buf_format(out,
+                   "%zu prompts of %s, seed %llu, %zu pictures before and after with the same noise, intervals over prompts:\n\n",
                    count, o->prompts_name, (unsigned long long)o->evaluate_seed, count * o->evaluate_pictures);
         reward_table(out, r);
     } else {

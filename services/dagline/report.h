@@ -3,8 +3,8 @@
  *   run, updates, updates_wanted, trajectories, seconds, reward_first, reward_last (means of training batches),
  *   model_cpu_seconds, pipeline_cpu_seconds, and where
  *   held-out prompts were drawn `before` and `after`: one share in 0..1 for each tag, single, hard, soft, diversity_bits.
- * With a reward of one's own the table is of that reward, and so are `reward_before`, `reward_after`, `reward_change`: mean, low
- * and high of the 95 % interval over prompts; their pictures are in evaluation/before and evaluation/after. */
+ * With a reward of one's own the table is of that reward, and so are `reward_before`, `reward_after`, `reward_change`: mean,
+ * low and high of the 95 % interval over prompts; the pictures are in evaluation/before and evaluation/after. */
 #ifndef DAGLINE_DAGLINE_REPORT_H
 #define DAGLINE_DAGLINE_REPORT_H
 

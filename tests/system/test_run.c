@@ -105,8 +105,8 @@ START_TEST(a_run_that_waits_says_for_what_and_listens_where_it_was_told)
     snprintf(listen, sizeof listen, "scorer.listen=127.0.0.1:%u", port);
     snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", proc_free_port());
     proc_start(&p,
-               (const char *const[]){binary, "run", "--dir", in_test_folder("run"), "--no-judge", "--silence", "1s", "--set", url,
-                                     "--set", listen, TINY, NULL},
+               (const char *const[]){binary, "run", "--dir", in_test_folder("run"), "--no-judge", "--silence", "1s",
+                                     "--set", url, "--set", listen, TINY, NULL},
                in_test_folder("log"));
     wait_text(in_test_folder("log"), "scorer: reward service waiting: url=");
     wait_text(in_test_folder("log"), "/run/log/scorer.log");
@@ -124,7 +124,8 @@ START_TEST(status_finds_the_run_by_its_directory)
     proc_binary(binary, "dagline");
     snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", proc_free_port());
     snprintf(command, sizeof command, "dagline status --dir %s\n", dir);
-    proc_start(&p, (const char *const[]){binary, "run", "--dir", dir, "--no-judge", "--set", url, TINY, NULL}, in_test_folder("log"));
+    proc_start(&p, (const char *const[]){binary, "run", "--dir", dir, "--no-judge", "--set", url, TINY, NULL},
+               in_test_folder("log"));
     wait_text(in_test_folder("log"), command);
     ck_assert_int_eq(DAGLINE(in_test_folder("status"), "status", "--dir", dir), 0);
     char *said = proc_read(in_test_folder("status"));
@@ -200,9 +201,10 @@ START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
 {
     const char *const reward = "reward.backend=builtin:colourfulness";
     put_prompts(in_test_folder("prompts.jsonl"), 20);
-    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("run"), "--no-judge", "--set", reward, "--set",
-                             "run.iterations=1", TINY, "--evaluate-prompts", "5", "--evaluate-pictures", "17", "--evaluate-file",
-                             in_test_folder("prompts.jsonl")), 0);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("run"), "--no-judge", "--set", reward,
+                             "--set", "run.iterations=1", TINY, "--evaluate-prompts", "5", "--evaluate-pictures", "17",
+                             "--evaluate-file", in_test_folder("prompts.jsonl")),
+                     0);
     char *text = proc_read(in_test_folder("run/report.md")), *numbers = proc_read(in_test_folder("run/report.json"));
     double before = 0.0, after = 0.0, change = 0.0;
     const char *at = strstr(numbers, "\"reward_before\"");
@@ -217,12 +219,17 @@ START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
     free(numbers);
 
     put_prompts(in_test_folder("prompts.jsonl"), 2000); /* longer than the scorer's command line takes */
-    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"), "--set", "run.iterations=2"), 0);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"), "--set",
+                             "run.iterations=2"),
+                     0);
     text = proc_read(in_test_folder("run/report.md"));
     ck_assert_msg(strstr(text, "No table before/after: dagline reward score: ") != NULL, "%s", text);
     free(text);
 }
 END_TEST
 
-SUITE("system/run", 240, a_reward_of_ones_own_has_a_table_before_and_after, an_installed_binary_finds_the_embedded_model_from_anywhere, settings_of_one_verb_in_the_environment_do_not_end_another, status_finds_the_run_by_its_directory, a_run_that_waits_says_for_what_and_listens_where_it_was_told, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
-      a_run_goes_on_by_its_config_alone_from_anywhere)
+SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
+      a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+      a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
+      settings_of_one_verb_in_the_environment_do_not_end_another,
+      an_installed_binary_finds_the_embedded_model_from_anywhere, a_reward_of_ones_own_has_a_table_before_and_after)

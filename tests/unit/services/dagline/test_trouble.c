@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define LINE(second, level, event) \
-    "{\"time\":\"2026-01-01T00:00:0" second ".000Z\",\"level\":\"" level "\",\"service\":\"s\",\"event\":\"" event "\",\"tries\":2,\"reason\":\"is away\"}\n"
+    "{\"time\":\"2026-01-01T00:00:0" second ".000Z\",\"level\":\"" level "\",\"service\":\"s\",\"event\":\"" event \
+    "\",\"tries\":2,\"reason\":\"is away\"}\n"
 
 static struct trouble since(const char *second)
 {
@@ -19,7 +20,8 @@ static struct trouble since(const char *second)
 
 START_TEST(the_newest_warning_is_told_in_words)
 {
-    put_in_test_folder("log", LINE("1", "warn", "old_one") LINE("3", "error", "reward_service_waiting") "no json\n" LINE("4", "info", "fine"));
+    put_in_test_folder("log", LINE("1", "warn", "old_one") LINE("3", "error", "reward_service_waiting") "no json\n"
+                                  LINE("4", "info", "fine"));
     struct trouble t = since("0");
     ck_assert(trouble_take(&t, in_test_folder("log")));
     ck_assert_str_eq(t.words, "reward service waiting: tries=2 reason=\"is away\"");
