@@ -120,6 +120,20 @@ static int add_redis(struct local *l, struct err *e)
     return 0;
 }
 
+/* Where who listens there is asked: every address of the machine includes loopback. */
+static void url_of(char *out, size_t bytes, const char *listen)
+{
+    static const char *const every[][2] = {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}};
+    for (size_t i = 0; i < sizeof every / sizeof *every; i++) {
+        const size_t n = strlen(every[i][0]);
+        if (strncmp(listen, every[i][0], n) == 0) {
+            snprintf(out, bytes, "reward.url=http://%s%s", every[i][1], listen + n);
+            return;
+        }
+    }
+    snprintf(out, bytes, "reward.url=http://%s", listen);
+}
+
 static int add_all(struct local *l, struct err *e)
 {
     char store[128], news[128], scorer[128], data[FILE_PATH_BYTES_MAX + 16], address[128];
@@ -140,7 +154,7 @@ static int add_all(struct local *l, struct err *e)
     else
         snprintf(listen, sizeof listen, "127.0.0.1:%u", port);
     snprintf(judge, sizeof judge, "judge.listen=%s", listen);
-    snprintf(url, sizeof url, "reward.url=http://%s", listen);
+    url_of(url, sizeof url, listen);
     const char *const store_sets[] = {store, news, data, NULL};
     const char *const judge_sets[] = {judge, NULL};
     const char *const scorer_sets[] = {store, news, scorer, address, l->o->judge ? url : NULL, NULL};

@@ -39,9 +39,10 @@ static int dagline(const char *const *arguments, const char *log)
 
 START_TEST(a_run_goes_on_by_its_config_alone_from_anywhere)
 {
-    char *said, *first, *second;
+    char *said, *first, *second, judge[64];
+    snprintf(judge, sizeof judge, "judge.listen=0.0.0.0:%u", proc_free_port()); /* as in docker/run.yaml */
     ck_assert_int_eq(chdir(test_folder()), 0);
-    ck_assert_int_eq(DAGLINE("log", "run", "--dir", "here", "--set", "run.iterations=1", TINY), 0);
+    ck_assert_int_eq(DAGLINE("log", "run", "--dir", "here", "--set", "run.iterations=1", "--set", judge, TINY), 0);
     first = proc_read("here/report.json");
     ck_assert_ptr_nonnull(strstr(first, "\"updates\": 1"));
     ck_assert_int_eq(mkdir("elsewhere", 0700), 0);
