@@ -90,11 +90,6 @@ static int evaluate_prompts(const struct local_params *p, const struct config *c
 {
     if (p->judge)
         return (int)p->evaluate_prompts;
-    for (size_t i = 0; i < config_given_count(c); i++)
-        if (strncmp(config_given(c, i).key, "rewards.", 8) == 0) { /* which `dagline-scorer score` does not combine */
-            printf("no table before/after: it knows one reward, not rewards.NAME\n");
-            return 0;
-        }
     return given_value(c, "local.evaluate_prompts") != NULL ? (int)p->evaluate_prompts : OWN_PROMPTS;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define CALL_PICTURES_MAX 16 /* of one call of the scorer */
+#define ARGUMENTS 10          /* before the pictures */
 #define CALL_MS 600000
 #define ANSWER_BYTES_MAX ((size_t)1 << 20)
 #define PATH_BYTES (FILE_PATH_BYTES_MAX + 32)
@@ -78,10 +79,11 @@ static int ask(double *sum, struct work *w, const struct run_prompt *prompt, siz
     struct process p;
     if (file_join(binary, w->o->binaries, "dagline-scorer", e) < 0 || file_join(answer, w->folder, "scores", e) < 0)
         return -1;
-    const char *arguments[8 + CALL_PICTURES_MAX + 1] = {binary,     "score",      "--config",       w->o->config, "--prompt",
-                                                        prompt->text, "--metadata", prompt->metadata};
+    const char *arguments[ARGUMENTS + CALL_PICTURES_MAX + 1] = {
+        binary, "score", "--config", w->o->config, "--prompt", prompt->text, "--metadata", prompt->metadata,
+        "--tag", prompt->tag};
     for (size_t j = 0; j < n; j++)
-        arguments[8 + j] = w->path[from + j];
+        arguments[ARGUMENTS + j] = w->path[from + j];
     unlink(answer);
     process_init(&p, "score", answer, arguments);
     int rc = process_start(&p, e);
