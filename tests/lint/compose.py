@@ -192,7 +192,9 @@ def check_one(name, s, compose):
     for other, how in (s.get("depends_on") or {}).items():
         target = compose["services"].get(other)
         check(target is not None, f"services.{name}: depends on {other}, which is not there")
-        check(how == {"condition": "service_healthy"}, f"services.{name}: depends on {other} without its health")
+        check(how.get("condition") == "service_healthy", f"services.{name}: depends on {other} without its health")
+        # an override puts another in the judge's place
+        check(how.get("required", True) == (other != "judge"), f"services.{name}: depends on {other}: required")
     health = s.get("healthcheck") or {}
     if name in ONE_SHOT:
         check(s.get("profiles"), f"services.{name}: has no profile, so `up` would start it")
@@ -202,9 +204,13 @@ def check_one(name, s, compose):
         for key in ("interval", "timeout", "retries", "start_period"):
             check(health.get(key), f"services.{name}: healthcheck has no {key}")
         check(seconds(health.get("timeout", "")) > 5, f"services.{name}: the health check itself waits 5 s")
-    build = s.get("build") or {}
-    check(build.get("dockerfile") == "docker/Dockerfile", f"services.{name}: not built from docker/Dockerfile")
-    check(build.get("target") == ("redis" if name == "redis" else "services"), f"services.{name}: build target")
+    build = s.get("build")
+    if name in ("redis", "store"):
+        check(build and build.get("dockerfile") == "docker/Dockerfile", f"services.{name}: not built from docker/Dockerfile")
+        check(build and build.get("target") == ("redis" if name == "redis" else "services"), f"services.{name}: build target")
+    else: # builds of one image by several services race for its tag
+        check(build is None, f"services.{name}: builds an image that the store builds")
+        check(s.get("image") == compose["services"]["store"]["image"], f"services.{name}: another image than the store's")
 
 
 def effective(name, s, binary_path, arguments):
@@ -328,6 +334,14 @@ def check_replay(settings, conf, compose):
         check(not differ, f"scorer and trainer see the replay by different rules: {differ}")
 
 
+def check_sampler(settings, compose):
+    """At its end a sampler waits for acknowledgements, twice the time after which it sends again (sampler.c)."""
+    if settings.get("sampler"):
+        grace = seconds(compose["services"]["sampler"]["stop_grace_period"])
+        check(grace >= 2 * seconds(settings["sampler"]["sampler"]["resend"]) + 30,
+              "services.sampler: stop_grace_period is not 30 s longer than twice sampler.resend")
+
+
 def check_reward(settings, compose):
     scorer, judge = settings.get("scorer"), settings.get("judge")
     if scorer is None or judge is None:
@@ -339,6 +353,7 @@ def check_reward(settings, compose):
     s = compose["services"]["scorer"]
     check(seconds(s["stop_grace_period"]) >= seconds(scorer["scorer"]["drain"]) + 10,
           "services.scorer: stop_grace_period is not 10 s longer than scorer.drain")
+    check("judge" in s["depends_on"], "services.scorer: the judge would be stopped before it has answered")
     # Of each peer the inbox holds up to 4 trajectories, and one more arrives (common/wire/wire.c, WIRE_SCORER_INBOX).
     bound = size_bytes(scorer["scorer"]["budget"]) + int(scorer["scorer"]["peers"]) * 5 * size_bytes(
         scorer["net"]["trajectory_max"])
@@ -648,6 +663,7 @@ def main():
     check_ring(settings, compose)
     check_replay(settings, conf, compose)
     check_reward(settings, compose)
+    check_sampler(settings, compose)
     check_tool(compose["services"]["dagline"])
     check_own_reward(compose)
     check_several_hosts(compose, settings)
