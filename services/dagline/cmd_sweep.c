@@ -32,6 +32,8 @@
 CONFIG_STRUCT(sweep_params, SWEEP_PARAMS);
 CONFIG_TABLE_OPTIONS(sweep_table, "sweep", "runs over settings", sweep_params, SWEEP_PARAMS);
 
+extern char **environ;
+
 struct sweep {
     const struct sweep_params *o;
     const struct config *given;
@@ -103,6 +105,24 @@ static int settings_of(struct config **all, const struct sweep *s, const struct 
         rc = config_put(*all, r->key[i], r->value[i], "sweep", e);
     config_free(variant);
     return rc;
+}
+
+/* The settings of the environment are among those given, and each run's file has them; left there, they would be stronger
+ * than that file, and than the axes. */
+static void forget_environment(void)
+{
+    static const char prefix[] = "DAGLINE_";
+    for (size_t i = 0; environ[i] != NULL;) {
+        char name[CONFIG_KEY_BYTES_MAX + sizeof prefix + 1];
+        const size_t n = strcspn(environ[i], "=");
+        if (strncmp(environ[i], prefix, sizeof prefix - 1) != 0 || n >= sizeof name) {
+            i++;
+            continue;
+        }
+        memcpy(name, environ[i], n);
+        name[n] = 0;
+        unsetenv(name); /* the rest moves up */
+    }
 }
 
 /* Until it has ended or this process is to. */
@@ -259,6 +279,7 @@ int cmd_sweep(int argc, char **argv)
     s.given = c;
     int status = config_main(c, argc, argv);
     if (status < 0) {
+        forget_environment();
         status = read_plan(&s, &e) < 0 || sweep(&s, &e) < 0;
         if (status != 0)
             fprintf(stderr, "dagline sweep: %s%s\n", e.text, e.code == ERR_USAGE ? " (see --help)" : "");

@@ -27,7 +27,7 @@ static void start(struct proc *p, const char *lr)
 
 static char *text_of(const char *name)
 {
-    char path[PROC_PATH_BYTES + 64];
+    char path[3 * PROC_PATH_BYTES];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return proc_read(path);
 }
@@ -46,6 +46,8 @@ START_TEST(a_stopped_sweep_goes_on_and_nothing_is_made_twice)
     proc_folder(folder);
     proc_binary(binary, "dagline");
     snprintf(log_path, sizeof log_path, "%s/log", folder);
+    setenv("DAGLINE_TRAINER__LR", "0.5", 1); /* the axis is stronger */
+    setenv("DAGLINE_TRAINER__BETA", "7", 1);
     start(&p, "1e-4,2e-4");
     for (int i = 0;; i++) { /* the first run is made, the second under way */
         char path[PROC_PATH_BYTES + 64];
@@ -60,6 +62,13 @@ START_TEST(a_stopped_sweep_goes_on_and_nothing_is_made_twice)
     char *text = text_of("log");
     ck_assert_msg(strstr(text, "the same command goes on") != NULL, "%s", text);
     ck_assert_uint_eq(count_of(text, "1/2  lr=1e-4"), 1);
+    char dir[PROC_PATH_BYTES], config[PROC_PATH_BYTES + 16];
+    const char *const named = strstr(strstr(text, "1/2  lr=1e-4"), "/sweep/");
+    ck_assert_int_eq(sscanf(named, "/%100s", dir), 1);
+    free(text);
+    snprintf(config, sizeof config, "%s/config.yaml", dir);
+    text = text_of(config);
+    ck_assert_msg(strstr(text, "lr: 1e-4") != NULL && strstr(text, "beta: 7") != NULL, "%s", text);
     free(text);
 
     start(&p, "1e-4,2e-4");
