@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "dagline/evaluate.h"
 #include "dagline/scored.h"
 
@@ -97,6 +98,7 @@ static int write_numbers(const struct report_options *o, const struct evaluation
     size_t n;
     struct json *v = json_new_object();
     json_set_string(v, "run", o->run->run_id);
+    json_set_string(v, "version", version_git());
     json_set_int(v, "updates", (int64_t)o->step);
     json_set_int(v, "updates_wanted", (int64_t)o->run->iterations);
     json_set_number(v, "trajectories", o->step > 0 ? o->trajectories : 0.0);

@@ -158,6 +158,22 @@ static void add_reach(struct buf *out, const struct group *g, double level)
     buf_add_text(out, " |");
 }
 
+/* A line below the table where programs of two versions made it: their runs may differ for that alone. */
+static void add_versions(struct buf *out, const struct group *groups, size_t n)
+{
+    const char *first = "";
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < groups[i].runs; k++) {
+            const char *const version = groups[i].run[k]->version;
+            if (first[0] == 0)
+                first = version;
+            if (version[0] == 0 || strcmp(version, first) == 0)
+                continue;
+            buf_format(out, "\nRuns of more than one version: %s and %s.\n", first, version);
+            return;
+        }
+}
+
 static int write_table(const char *dir, const struct group *groups, size_t n, double reach, struct err *e)
 {
     struct buf out;
@@ -183,6 +199,7 @@ static int write_table(const char *dir, const struct group *groups, size_t n, do
             add_reach(&out, &groups[i], reach);
         buf_add_byte(&out, '\n');
     }
+    add_versions(&out, groups, n);
     int rc = buf_check(&out, "the table", e);
     if (rc == 0)
         rc = file_join(path, dir, "sweep.md", e) < 0 ? -1

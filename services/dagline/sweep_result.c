@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define REPORT_BYTES_MAX 65536
@@ -27,15 +28,18 @@ static int read_report(struct sweep_result *r, const char *dir, struct err *e)
     struct json *v = NULL;
     if (file_join(path, dir, "report.json", e) < 0 || json_read_file(&v, path, REPORT_BYTES_MAX, e) < 0)
         return -1;
+    const char *version = "";
     r->evaluated = json_is_object(v) && json_get(v, "after") != NULL;
     int rc = json_get_int(v, "updates", 0, INT64_MAX, &r->updates, e) < 0 ||
                      json_get_int(v, "updates_wanted", 0, INT64_MAX, &r->updates_wanted, e) < 0 ||
                      json_get_number(v, "trajectories", 0.0, HUGE_VAL, &r->trajectories, e) < 0 ||
                      json_get_number(v, "seconds", 0.0, HUGE_VAL, &r->seconds, e) < 0 ||
+                     json_get_string_or(v, "version", sizeof r->version - 1, "", &version, e) < 0 ||
                      json_get_number_or(v, "reward_first", -HUGE_VAL, HUGE_VAL, (double)NAN, &r->reward_first, e) < 0 ||
                      json_get_number_or(v, "reward_last", -HUGE_VAL, HUGE_VAL, (double)NAN, &r->reward_last, e) < 0
                  ? -1
                  : 0;
+    snprintf(r->version, sizeof r->version, "%s", version);
     if (rc == 0 && r->evaluated)
         rc = read_quality(&r->before, v, "before", e) < 0 || read_quality(&r->after, v, "after", e) < 0 ? -1 : 0;
     json_free(v);

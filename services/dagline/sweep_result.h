@@ -26,6 +26,7 @@ struct sweep_curves {
 struct sweep_result {
     int64_t updates, updates_wanted;
     double trajectories, seconds, reward_first, reward_last;
+    char version[16]; /* the commit of the program that made it, or "" */
     bool evaluated;
     struct sweep_quality before, after;
     struct sweep_curves curves;

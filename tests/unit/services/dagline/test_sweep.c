@@ -199,6 +199,14 @@ START_TEST(the_table_has_the_best_first_and_what_is_missing_is_empty)
     ck_assert_msg(strstr(line[0], "| 1648 |\n") != NULL, "%s", table);
     snprintf(path, sizeof path, "%s/sweep.png", folder);
     ck_assert(file_exists(path));
+    ck_assert_ptr_null(strstr(table, "version"));
+    mem_free(table);
+    snprintf(r[0].version, sizeof r[0].version, "abc");
+    snprintf(r[3].version, sizeof r[3].version, "def+");
+    ck_assert_int_eq(sweep_report_write(folder, "t", &p, r, 0.7125, &e), 0);
+    snprintf(path, sizeof path, "%s/sweep.md", folder);
+    ck_assert_int_eq(file_read_all(path, 1 << 16, &table, NULL, &e), 0);
+    ck_assert_msg(strstr(table, "Runs of more than one version: ") != NULL && strstr(table, "def+") != NULL, "%s", table);
     mem_free(table);
     for (size_t i = 0; i < 6; i++)
         sweep_result_done(&r[i]);
