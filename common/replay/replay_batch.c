@@ -331,7 +331,8 @@ static int log_batch(struct replay *r, uint64_t step, const char *const *words, 
     for (size_t i = 0; i < n; i++) {
         const struct replay_key item = replay_key_id(r, KEY_ITEM, words[i]);
         redis_add(c, "HINCRBY %s uses 1", item.text);
-        redis_add(c, "ZADD %s %llu %s", pins.text, s, words[i]);
+        /* never down: after a rewind a batch of a later step may still be logged with it */
+        redis_add(c, "ZADD %s GT %llu %s", pins.text, s, words[i]);
         if (r->o.uses_max == 0 || uses[i] + 1 < r->o.uses_max)
             continue;
         redis_add(c, "ZREM %s %s", ready.text, words[i]);

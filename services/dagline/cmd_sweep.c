@@ -253,6 +253,7 @@ static int check(void *arg, struct err *e)
     struct sweep *s = arg;
     if (config_wish(s->given) != CONFIG_CHECK)
         return 0;
+    forget_environment();
     int rc = embedded_model_find(s->model, s->preset, e) < 0 ? -1 : read_plan(s, e);
     for (size_t i = 0; i < s->plan.runs && rc == 0; i++) {
         struct config *all = NULL;

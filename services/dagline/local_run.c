@@ -66,6 +66,8 @@ struct local {
     uint64_t first_step;
     double trajectories;
     int64_t heard_ms, patience_ms; /* when an update last came, or it began; the silence that is told next */
+    bool slow;                     /* nobody had warned when silence was told: updates take that long */
+    bool endpoint_told;
     char heard[CLOCK_TEXT_BYTES];  /* the same by the wall clock of the logs */
 };
 
@@ -160,6 +162,7 @@ static int add_all(struct local *l, struct err *e)
     const char *const scorer_sets[] = {store, news, scorer, address, l->o->judge ? url : NULL, NULL};
     const char *const trainer_sets[] = {store, news, address, trainer_cache, NULL};
     const char *const sampler_sets[] = {store, news, scorer, sampler_cache, NULL};
+    const char *const more_sets[] = {store, news, scorer, sampler_cache, "sampler.listen=", NULL}; /* the first has the address */
     if (add_redis(l, e) < 0 || add_service(l, "store", "dagline-store", store_sets, e) < 0 ||
         add_service(l, "judge", "dagline-shapes-judge", judge_sets, e) < 0 ||
         add_service(l, "scorer", "dagline-scorer", scorer_sets, e) < 0 ||
@@ -168,7 +171,7 @@ static int add_all(struct local *l, struct err *e)
     for (int i = 0; i < l->o->samplers; i++) {
         char name[32];
         snprintf(name, sizeof name, "sampler-%d", i);
-        if (add_service(l, name, "dagline-sampler", sampler_sets, e) < 0)
+        if (add_service(l, name, "dagline-sampler", i == 0 ? sampler_sets : more_sets, e) < 0)
             return -1;
     }
     return 0;
@@ -183,7 +186,7 @@ static bool is_used(const struct local *l, size_t i)
 
 static int make_folders(struct local *l, struct err *e)
 {
-    char path[FILE_PATH_BYTES_MAX], endpoint[96];
+    char path[FILE_PATH_BYTES_MAX];
     static const char *const folders[] = {"log", "store", "cache"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         if (file_join(path, l->o->dir, folders[i], e) < 0 || file_make_folders(path, e) < 0)
@@ -193,12 +196,19 @@ static int make_folders(struct local *l, struct err *e)
         return -1;
     /* ipc paths are limited to about 100 bytes, so the sockets do not live in the run directory */
     snprintf(l->sockets, sizeof l->sockets, "/tmp/dagline-XXXXXX");
-    if (mkdtemp(l->sockets) == NULL)
-        return err_sys(e, errno, "mkdtemp %s", l->sockets);
+    return mkdtemp(l->sockets) == NULL ? err_sys(e, errno, "mkdtemp %s", l->sockets) : 0;
+}
+
+/* For `dagline status --dir`; the store that answers there has the directory to itself. */
+static int tell_endpoint(struct local *l, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX], endpoint[96];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/store\n", l->sockets);
-    return file_join(path, l->o->dir, LOCAL_RUN_ENDPOINT, e) < 0
-               ? -1
-               : file_replace(path, endpoint, strlen(endpoint), 0644, e);
+    if (file_join(path, l->o->dir, LOCAL_RUN_ENDPOINT, e) < 0 ||
+        file_replace(path, endpoint, strlen(endpoint), 0644, e) < 0)
+        return -1;
+    l->endpoint_told = true;
+    return 0;
 }
 
 static int link_into_store(struct local *l, const char *name, struct err *e)
@@ -417,6 +427,8 @@ static int on_step(struct local *l, const struct report *r, struct err *e)
 {
     static const char *const titles[QUARTERS - 1] = {"1/4", "1/2", "3/4"};
     hear(l);
+    if (!l->slow) /* a service mended; the next time it is told as soon */
+        l->patience_ms = l->o->silence_ms;
     if (r->step <= l->step) /* a resumed trainer reports its repeated steps again */
         return 0;
     take_point(l, r->step, metric_of(r, "reward_mean"), metric_of(r, "reward_sd"), metric_of(r, "spread"),
@@ -462,6 +474,7 @@ static void tell_silence(struct local *l, int64_t now)
         printf("no service has warned; see %s/log\n", l->o->dir);
     fflush(stdout);
     l->patience_ms *= 2;
+    l->slow = from == 0;
 }
 
 static int watch_children(void *arg, struct err *e)
@@ -550,7 +563,8 @@ static int finish(struct local *l, struct err *e)
         .reward_last = l->reward_last,
         .model_cpu_s = cpu_of(l, JUDGE, SCORER) + cpu_of(l, TRAINER, l->processes),
         .pipeline_cpu_s = cpu_of(l, REDIS, JUDGE) + cpu_of(l, SCORER, TRAINER),
-        .evaluate_prompts = (size_t)l->o->evaluate_prompts,
+        /* a reward of one's own may be slow, and who stops a run does not wait for it */
+        .evaluate_prompts = !l->o->judge && loop_draining(l->loop) ? 0 : (size_t)l->o->evaluate_prompts,
         .evaluate_pictures = (size_t)l->o->evaluate_pictures,
         .evaluate_seed = l->o->evaluate_seed,
         .prompts = l->o->judge ? NULL : l->held_out.count > 0 ? &l->held_out : &l->prompts,
@@ -585,7 +599,7 @@ static void close_all(struct local *l)
         return;
     if (file_remove_tree(l->sockets, &ignored) < 0)
         log_err("sockets", &ignored);
-    if (file_join(path, l->o->dir, LOCAL_RUN_ENDPOINT, &ignored) == 0)
+    if (l->endpoint_told && file_join(path, l->o->dir, LOCAL_RUN_ENDPOINT, &ignored) == 0)
         unlink(path);
 }
 
@@ -599,7 +613,7 @@ int local_run(const struct local_run_options *o, struct err *e)
     hear(l);
     l->reward_first = l->reward_last = l->spread_first = l->spread_last = (double)NAN;
     if (loop_open(&l->loop, e) < 0 || open_held_out(l, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 ||
-        start_all(l, e) < 0)
+        start_all(l, e) < 0 || tell_endpoint(l, e) < 0)
         goto out;
     printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, o->dir, o->dir);
     fflush(stdout);

@@ -69,7 +69,10 @@ struct rewards {
 static void add_interval(struct buf *out, const struct stats *s)
 {
     const struct stats_interval ci = stats_mean_95(s);
-    buf_format(out, " %.4g [%.4g, %.4g] |", s->mean, ci.low, ci.high);
+    if (s->count < 2)
+        buf_format(out, " %.4g |", s->mean);
+    else
+        buf_format(out, " %.4g [%.4g, %.4g] |", s->mean, ci.low, ci.high);
 }
 
 static void reward_table(struct buf *out, const struct rewards *r)
@@ -86,8 +89,8 @@ static void set_interval(struct json *v, const char *field, const struct stats *
     const struct stats_interval ci = stats_mean_95(s);
     struct json *out = json_new_object();
     json_set_number(out, "mean", s->mean);
-    json_set_number(out, "low", ci.low);
-    json_set_number(out, "high", ci.high);
+    json_set_number(out, "low", s->count < 2 ? (double)NAN : ci.low);
+    json_set_number(out, "high", s->count < 2 ? (double)NAN : ci.high);
     json_set(v, field, &out);
 }
 

@@ -1,12 +1,15 @@
 #include "dagline/scored.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "dagline/process.h"
 #include "io/png.h"
 #include "run/generate.h"
+#include "wire/loop.h"
 
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +18,8 @@
 #define CALL_PICTURES_MAX 16 /* of one call of the scorer */
 #define ARGUMENTS 10          /* before the pictures */
 #define CALL_MS 600000
+#define END_MS 2000
+#define POLL_MS 20
 #define ANSWER_BYTES_MAX ((size_t)1 << 20)
 #define PATH_BYTES (FILE_PATH_BYTES_MAX + 32)
 
@@ -87,7 +92,20 @@ static int ask(double *sum, struct work *w, const struct run_prompt *prompt, siz
     unlink(answer);
     process_init(&p, "score", answer, arguments);
     int rc = process_start(&p, e);
-    process_wait_gone(&p, CALL_MS);
+    p.wanted = false;
+    for (const int64_t until = clock_mono_ms(NULL) + CALL_MS; p.pid > 0 && !loop_signal_waits();) {
+        const int64_t now = clock_mono_ms(NULL);
+        process_watch(&p, now);
+        if (now > until)
+            break;
+        poll(NULL, 0, POLL_MS);
+    }
+    if (p.pid > 0) {
+        process_end(&p);
+        process_wait_gone(&p, END_MS);
+    }
+    if (rc == 0 && loop_signal_waits())
+        rc = err_set(e, ERR_CLOSED, "stopped");
     if (rc == 0 && p.exit_status != 0) {
         process_last_line(&p, why, sizeof why);
         rc = why[0] != 0 ? err_set(e, ERR_UNAVAILABLE, "%s", why)
@@ -110,6 +128,10 @@ int scored(double *score, struct pipeline *p, const struct scored_options *o, co
     w.path = mem_new(o->pictures, sizeof *w.path);
     int rc = file_make_folders(folder, e);
     for (size_t i = 0; i < o->count && rc == 0; i++) {
+        if (loop_signal_waits()) {
+            rc = err_set(e, ERR_CLOSED, "stopped");
+            break;
+        }
         const struct run_prompt *const prompt = &o->prompts->item[i * o->prompts->count / o->count];
         double sum = 0.0;
         rc = draw(&w, i, prompt, e);

@@ -24,7 +24,7 @@ struct scored_options {
 };
 
 /* score [count]: the mean reward of each prompt's pictures, which stay in `folder` (made) as PROMPT-PICTURE.png.
- * ERR_UNAVAILABLE, with what the scorer said, where the reward cannot be had. */
+ * ERR_UNAVAILABLE, with what the scorer said, where the reward cannot be had; ERR_CLOSED when a signal to end waits. */
 int scored(double *score, struct pipeline *p, const struct scored_options *o, const char *folder, struct err *e) MUST_USE;
 
 #endif

@@ -89,6 +89,7 @@ struct backend {
      */
     size_t (*room)(void *self);
     bool takes_latents; /* items have no pictures: run.decode is off */
+    bool computes;      /* some of it is computed here, and has no endpoint */
     size_t items_max;   /* of one batch */
     size_t batches_max; /* at once */
     bool (*ready)(void *self);

@@ -342,6 +342,7 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
     struct combined *c = mem_new(1, sizeof *c);
     const struct reward_params *p = rewards->items;
     size_t items_max = BACKEND_BATCH_MAX;
+    bool computes = false;
     c->how = how;
     c->done = done;
     c->arg = arg;
@@ -364,11 +365,13 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
             window_init(&part->window, (size_t)p[k].window);
         items_max = part->backend.items_max < items_max ? part->backend.items_max : items_max;
         c->slots += part->backend.batches_max;
+        computes = computes || part->backend.endpoints == NULL;
     }
     c->slot = mem_new(c->slots, sizeof *c->slot);
     *out = (struct backend){.self = c,
                             .submit = combined_submit,
                             .takes_latents = rewards->count > 0 && c->part[0].backend.takes_latents,
+                            .computes = computes,
                             .items_max = items_max,
                             .batches_max = c->slots,
                             .room = combined_room,

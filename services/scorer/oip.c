@@ -647,18 +647,27 @@ int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_mod
     return rc < 0 ? err_wrap(e, "answer") : 0;
 }
 
+/* null, false, 0, "", [] and {} are ways to say that there is none. */
+static bool is_nothing(const struct json *v)
+{
+    bool flag;
+    int64_t number;
+    const char *text;
+    if (json_is_object(v) || json_is_list(v))
+        return json_count(v) == 0;
+    return strcmp(json_type_name(v), "null") == 0 || (json_as_bool(v, "", &flag, NULL) == 0 && !flag) ||
+           json_as_int(v, "", 0, 0, &number, NULL) == 0 || (json_as_string(v, "", SIZE_MAX, &text, NULL) == 0 && text[0] == 0);
+}
+
 bool oip_said_error(char *out, size_t out_bytes, const struct json *answer)
 {
     const struct json *const error = json_is_object(answer) ? json_get(answer, "error") : NULL;
     const char *text = "";
-    bool flag = true;
     char *printed = NULL;
     out[0] = 0;
-    if (error == NULL || strcmp(json_type_name(error), "null") == 0 ||
-        (json_as_bool(error, "error", &flag, NULL) == 0 && !flag) ||
-        (json_as_string(error, "error", SIZE_MAX, &text, NULL) == 0 && text[0] == 0))
+    if (error == NULL || is_nothing(error))
         return false;
-    if (text[0] == 0 && !(json_is_object(error) && json_get_string(error, "message", SIZE_MAX, &text, NULL) == 0))
+    if (json_as_string(error, "error", SIZE_MAX, &text, NULL) < 0 && !(json_is_object(error) && json_get_string(error, "message", SIZE_MAX, &text, NULL) == 0))
         text = printed = json_print(error, JSON_LINE, NULL);
     snprintf(out, out_bytes, "%s", text);
     mem_free(printed);

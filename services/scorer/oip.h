@@ -60,7 +60,7 @@ int oip_read_answer(struct backend_score *scores, size_t n, const struct oip_mod
                     const char *id, const void *body, size_t bytes, size_t json_bytes,
                     struct err *e) MUST_USE;
 
-/* Whether an answer's "error" says something (null, false and "" do not): its text, or its message, or its JSON, as one
+/* Whether an answer's "error" says something (null, false, 0, "", [] and {} do not): its text, or its message, or its JSON, as one
  * line cut to `out_bytes`; "" otherwise.  Such an answer is a failure, whatever else it holds. */
 #define OIP_SAID_BYTES 160
 bool oip_said_error(char *out, size_t out_bytes, const struct json *answer);

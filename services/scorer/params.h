@@ -48,7 +48,7 @@
       "How well does this picture match the prompt \"{prompt}\"? Answer with a number from 0 to "  \
       "10.",                                                                                       \
       "", "1000", "", "openai-chat: what is asked about the picture")                              \
-    P(S, text, pattern, "([0-9]+([.][0-9]+)?)( *(/|out of) *[0-9]+)?", "", "400", "",              \
+    P(S, text, pattern, "([0-9]+([.][0-9]+)?)( *(/|out of) *[0-9]+([.][0-9]+)?)?", "", "400", "",  \
       "openai-chat: POSIX extended expression whose first group is the number; the last match "    \
       "counts")                                                                                    \
     P(S, text, clip, "", "", "1000", "",                                                           \

@@ -780,7 +780,7 @@ int scorer_open(struct scorer **out, const struct scorer_settings *settings, str
 static bool is_stuck(struct scorer *s)
 {
     struct backend_endpoint endpoint[ENDPOINTS_MAX];
-    const size_t n = endpoints(s, endpoint);
+    const size_t n = s->backend.computes ? 0 : endpoints(s, endpoint);
     for (size_t i = 0; i < n; i++)
         if (endpoint[i].health->breaker != ENDPOINT_OPEN || endpoint[i].health->running > 0)
             return false;

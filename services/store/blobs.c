@@ -215,11 +215,12 @@ static int open_verified(struct blobs *b, const uint8_t *digest, struct stat *st
     }
     if (is_verified(b, digest, st))
         return fd;
-    if (hash_file(b, fd, got) < 0) {
-        err_sys(e, errno, "read %s", path);
+    const int failed = hash_file(b, fd, got) < 0 ? errno : 0;
+    if (failed != 0 && failed != EIO) {
+        err_sys(e, failed, "read %s", path);
         goto fail;
     }
-    if (memcmp(got, digest, sizeof got) != 0) {
+    if (failed == EIO || memcmp(got, digest, sizeof got) != 0) { /* a bad sector stays bad */
         quarantine(b, digest, path);
         err_set(e, ERR_NOT_FOUND, "blob %s is damaged on disk and was taken out of use",
                 shown(digest));

@@ -264,7 +264,8 @@ static int make_room(struct trainer *t, struct err *e)
     struct replay_stats s;
     if (replay_stats(t->replay, &s, e) < 0)
         return e->code == ERR_UNAVAILABLE ? 0 : -1;
-    const uint64_t want = t->o.batch > t->o.replay.items_min ? t->o.batch : t->o.replay.items_min;
+    /* in lockstep a batch waits for the trajectories of its policy alone */
+    const uint64_t least = t->run.lockstep ? 0 : t->o.replay.items_min, want = t->o.batch > least ? t->o.batch : least;
     if (s.items == 0 || (s.items_pinned + want + 1) * (s.bytes / s.items) <= t->o.replay.bytes_max)
         return 0;
     const bool due = learner_step(t->learner) != t->checkpoint_step;

@@ -215,7 +215,8 @@ def check_one(name, s, compose):
 
 def effective(name, s, binary_path, arguments):
     """The settings that a service would run with, as its binary says; None where it refuses them."""
-    environment = {k: str(v) for k, v in (s.get("environment") or {}).items()}
+    # one without a value is passed on from the caller's
+    environment = {k: str(v) for k, v in (s.get("environment") or {}).items() if v is not None}
     at = environment.get("DAGLINE_CONFIG")
     check(at == SETTINGS_AT and sources_of(s).get(at) == ("config", "run.yaml"),
           f"services.{name}: DAGLINE_CONFIG is not the mounted run.yaml")
@@ -377,7 +378,7 @@ def check_tool(s):
 
 
 def check_own_reward(compose):
-    variables = {"REWARD_IMAGE": "image", "REWARD_MODEL": "mine", "REWARD_BINARY": "no"}
+    variables = {"REWARD_IMAGE": "image", "REWARD_MODEL": "mine"}
     other = read_yaml("docker/own-reward.yaml", variables)
     check(set(other["services"]) == {"judge", "scorer", "reward"}, "own-reward.yaml: not judge, scorer and reward")
     check(other["services"]["judge"].get("profiles"), "own-reward.yaml: the judge is started still")
@@ -389,7 +390,9 @@ def check_own_reward(compose):
     if settings is not None:
         check(settings["reward"]["url"] == "http://reward:8000" and settings["reward"]["model"] == "mine",
               "own-reward.yaml: the scorer asks another service")
-        check(settings["reward"]["binary"] in (False, "no"), "own-reward.yaml: REWARD_BINARY is not reward.binary")
+    passed = services["scorer"]["environment"]
+    check("DAGLINE_REWARD__BINARY" in passed and passed["DAGLINE_REWARD__BINARY"] is None,
+          "own-reward.yaml: DAGLINE_REWARD__BINARY is not passed on, or stronger than run.yaml")
 
 
 def check_several_hosts(compose, settings):

@@ -284,7 +284,7 @@ START_TEST(wrong_answers_are_refused_whole)
                       cases[i].answer, e.text, cases[i].want);
     }
     /* what says that there is no error */
-    static const char *const good[] = {"null", "false", "\"\""};
+    static const char *const good[] = {"null", "false", "\"\"", "0", "[]", "{}"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct backend_score scores[2];
         char text[80];
@@ -334,6 +334,7 @@ START_TEST(a_judges_number_is_the_last_match)
         {SAID("Final Score: 3\\nthank you"), 3},
         {SAID("7/10"), 7}, /* the scale is not the score */
         {SAID("Score: 3.5 / 10."), 3.5},
+        {SAID("8.5/10.0"), 8.5},
         {SAID("First 4 out of 10, then better: I'd give it 2 out of 10"), 2},
         {"{\"choices\":[{\"finish_reason\":\"stop\",\"message\":{\"content\":\"5\"}}]}", 5},
         {"{\"choices\":[{\"finish_reason\":\"length\",\"message\":{\"content\":\"I count the stars: 1, 2\"}}]}", -1},
