@@ -30,6 +30,7 @@
 #define SAMPLERS_MAX 64
 #define PROCESSES_MAX (SAMPLERS_MAX + 5)
 #define STORE_READY_MS 20000
+#define ALONE_MS 10000
 #define DRAIN_MS 20000
 #define HISTORY_BYTES_MAX ((size_t)1 << 30)
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
@@ -293,8 +294,36 @@ static int write_progress(const struct local *l, struct err *e)
                                                            : showcase_write(l->showcase, path, title, subtitle, e);
 }
 
+/* The services of a run whose `dagline run` was killed take a while to end; nothing is started beside them. */
+static int wait_alone(struct local *l, struct err *e)
+{
+    const int64_t until = clock_mono_ms(NULL) + ALONE_MS;
+    char path[FILE_PATH_BYTES_MAX];
+    struct file_lock lock;
+    bool told = false;
+    if (file_join(path, l->o->dir, "store/lock", e) < 0)
+        return -1;
+    while (file_lock_take(&lock, path, e) < 0) {
+        if (e->code != ERR_CONFLICT)
+            return -1;
+        if (clock_mono_ms(NULL) > until || loop_draining(l->loop))
+            return err_set(e, ERR_CONFLICT, "a run goes on in %s (dagline status --dir %s): end it, or give another --dir",
+                           l->o->dir, l->o->dir);
+        if (!told)
+            printf("waiting for the services that still run in %s\n", l->o->dir);
+        told = true;
+        fflush(stdout);
+        if (loop_poll(l->loop, 100, e) < 0)
+            return -1;
+    }
+    file_lock_drop(&lock);
+    return 0;
+}
+
 static int start_all(struct local *l, struct err *e)
 {
+    if (wait_alone(l, e) < 0)
+        return -1;
     for (size_t i = 0; i < l->processes; i++) {
         if (!is_used(l, i))
             continue;

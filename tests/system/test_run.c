@@ -59,6 +59,40 @@ START_TEST(a_run_goes_on_by_its_config_alone_from_anywhere)
 }
 END_TEST
 
+/* As after a `dagline run` that was killed, whose store still ends. */
+START_TEST(a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside_a_living_one)
+{
+    char binary[PROC_PATH_BYTES];
+    struct file_lock lock;
+    struct err e;
+    struct proc p;
+    proc_binary(binary, "dagline");
+    ck_assert_int_eq(file_make_folders(in_test_folder("here/store"), &e), 0);
+    ck_assert_int_eq(file_lock_take(&lock, in_test_folder("here/store/lock"), &e), 0);
+    const char *const arguments[] = {binary, "run", "--dir", in_test_folder("here"), "--set", "run.iterations=1", TINY, NULL};
+    proc_start(&p, arguments, in_test_folder("log"));
+    char *said = NULL;
+    for (int i = 0; i < START_MS / 100; i++) {
+        free(said);
+        said = proc_read(in_test_folder("log"));
+        if (strstr(said, "waiting for the services") != NULL)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    }
+    ck_assert_msg(strstr(said, "waiting for the services") != NULL, "%s", said);
+    free(said);
+    file_lock_drop(&lock);
+    ck_assert_int_eq(proc_wait(&p, RUN_MS), 0);
+
+    ck_assert_int_eq(file_lock_take(&lock, in_test_folder("here/store/lock"), &e), 0);
+    ck_assert_int_eq(dagline(arguments + 1, in_test_folder("second")), 1);
+    said = proc_read(in_test_folder("second"));
+    ck_assert_msg(strstr(said, "a run goes on in") != NULL && strstr(said, "ended") == NULL, "%s", said);
+    free(said);
+    file_lock_drop(&lock);
+}
+END_TEST
+
 START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
 {
     static const struct {
@@ -230,6 +264,7 @@ START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
 END_TEST
 
 SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
+      a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside_a_living_one,
       a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
       settings_of_one_verb_in_the_environment_do_not_end_another,
