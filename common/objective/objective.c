@@ -194,27 +194,32 @@ static void ddpo(struct objective_cotangent *out, const struct objective_batch *
 static void subtb(struct objective_cotangent *out, const struct objective_batch *b, const struct objective_settings *o)
 {
     const double share = 1.0 / (double)b->chains;
+    double weight[OBJECTIVE_STEPS_MAX], sum[OBJECTIVE_STEPS_MAX]; /* by length less 1; of c from m to each end */
     for (size_t j = 0; j < b->m; j++) {
         const size_t first = b->chain[j].first, n = b->chain[j].count;
         const struct objective_transition *x = b->transition + first;
         struct objective_cotangent *c = out + first;
         double total = 0.0;
-        for (size_t k = 0; k < n; k++) /* as many stretches of k + 1 steps as fit */
-            total += (double)(n - k) * pow(o->lambda, (double)(k + 1));
+        assert(n <= OBJECTIVE_STEPS_MAX);
+        for (size_t k = 0; k < n; k++) { /* as many stretches of k + 1 steps as fit */
+            weight[k] = pow(o->lambda, (double)(k + 1));
+            total += (double)(n - k) * weight[k];
+        }
         memset(c, 0, n * sizeof *c);
         for (size_t m = 0; m < n; m++) {
-            double sum = 0.0;
-            for (size_t e = m; e < n; e++) {
-                sum += ratio_term(&x[e], o);
-                const double delta = log_f_t(&x[m], o) + sum - log_f_s(&x[e], o);
-                const double w = share * pow(o->lambda, (double)(e - m + 1)) / total;
+            double covered = 0.0; /* what the stretches from m to e and beyond want of every step up to e */
+            for (size_t e = m; e < n; e++)
+                sum[e] = (e > m ? sum[e - 1] : 0.0) + ratio_term(&x[e], o);
+            for (size_t e = n; e-- > m;) {
+                const double delta = log_f_t(&x[m], o) + sum[e] - log_f_s(&x[e], o);
+                const double w = share * weight[e - m] / total;
                 double slope;
                 const double loss = w * square(delta, o, &slope), d_delta = 2.0 * w * slope;
                 c[m].d_flow_t += d_delta;
                 c[e].d_flow_s -= x[e].terminal ? 0.0 : d_delta;
                 c[m].loss += loss;
-                for (size_t i = m; i <= e; i++)
-                    c[i].d_log_pf += d_delta * o->scale;
+                covered += d_delta;
+                c[e].d_log_pf += covered * o->scale;
                 if (e == m)
                     c[m].delta = delta;
             }
