@@ -291,28 +291,14 @@ static int save_json(const struct json *v, const char *folder, const char *name,
     return rc;
 }
 
-static int remove_file(const char *folder, const char *name, struct err *e)
-{
-    char path[FILE_PATH_BYTES_MAX];
-    return file_join(path, folder, name, e) < 0 ? -1 : file_remove_tree(path, e);
-}
-
 static int save_part(const struct model *m, enum model_part part, const char *root,
                      enum dtype dtype, struct err *e)
 {
-    /* other forms of the same weights, which some readers prefer */
-    static const char *const others[] = {"safetensors.index.json", "fp16.safetensors", "safetensors.index.fp16.json"};
     char folder[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX], file[256];
-    if (file_join(folder, root, parts[part].folder, e) < 0 || file_make_folders(folder, e) < 0 ||
-        save_json(m->config[part], folder, "config.json", e) < 0)
-        return -1;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        snprintf(file, sizeof file, "%s.%s", parts[part].weights, others[i]);
-        if (remove_file(folder, file, e) < 0)
-            return -1;
-    }
     snprintf(file, sizeof file, "%s.safetensors", parts[part].weights);
-    if (file_join(path, folder, file, e) < 0)
+    if (file_join(folder, root, parts[part].folder, e) < 0 || file_make_folders(folder, e) < 0 ||
+        save_json(m->config[part], folder, "config.json", e) < 0 ||
+        weights_remove_others(folder, parts[part].weights, e) < 0 || file_join(path, folder, file, e) < 0)
         return -1;
     return weights_save(m->params[part], lora_is_base, dtype, path, e);
 }
@@ -377,7 +363,9 @@ int model_save(const struct model *m, const char *folder, enum dtype dtype, stru
                                             {"tokenizer", "tokenizer_config.json"},
                                             {"tokenizer", "special_tokens_map.json"},
                                             {"feature_extractor", "preprocessor_config.json"}};
-    if (file_make_folders(folder, e) < 0 || remove_file(folder, "model_index.json", e) < 0)
+    char index[FILE_PATH_BYTES_MAX];
+    if (file_make_folders(folder, e) < 0 || file_join(index, folder, "model_index.json", e) < 0 ||
+        file_remove_tree(index, e) < 0)
         return -1;
     for (enum model_part part = 0; part < MODEL_PARTS; part++)
         if (m->params[part] != NULL && save_part(m, part, folder, dtype, e) < 0)

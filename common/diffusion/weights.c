@@ -194,13 +194,16 @@ int weights_encode(const struct params *p, weights_filter *filter, enum dtype dt
     return rc;
 }
 
+/* Forms of the same weights, the one that is read first first; the last is another reader's. */
+static const char *const ends[] = {".safetensors", ".fp16.safetensors", ".safetensors.index.json",
+                                   ".fp16.safetensors.index.json", ".safetensors.index.fp16.json"};
+#define ENDS (sizeof ends / sizeof *ends)
+
 int weights_find(const char *folder, const char *name, char path[FILE_PATH_BYTES_MAX],
                  struct err *e)
 {
-    static const char *const ends[] = {".safetensors", ".fp16.safetensors",
-                                       ".safetensors.index.json", ".fp16.safetensors.index.json"};
     char file[256];
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+    for (size_t i = 0; i < ENDS - 1; i++) {
         snprintf(file, sizeof file, "%s%s", name, ends[i]);
         if (file_join(path, folder, file, e) < 0)
             return -1;
@@ -211,4 +214,15 @@ int weights_find(const char *folder, const char *name, char path[FILE_PATH_BYTES
                    "%s: no %s.safetensors; pickled .bin weights are not read, save the model with "
                    "safe_serialization",
                    folder, name);
+}
+
+int weights_remove_others(const char *folder, const char *name, struct err *e)
+{
+    char file[256], path[FILE_PATH_BYTES_MAX];
+    for (size_t i = 1; i < ENDS; i++) {
+        snprintf(file, sizeof file, "%s%s", name, ends[i]);
+        if (file_join(path, folder, file, e) < 0 || file_remove_tree(path, e) < 0)
+            return -1;
+    }
+    return 0;
 }

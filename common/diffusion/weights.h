@@ -17,6 +17,9 @@
 int weights_find(const char *folder, const char *name, char path[FILE_PATH_BYTES_MAX],
                  struct err *e) MUST_USE;
 
+/* Removes every form of those weights but NAME.safetensors: some readers prefer them. */
+int weights_remove_others(const char *folder, const char *name, struct err *e) MUST_USE;
+
 /* Another name under which older files keep a parameter; false: none. */
 typedef bool weights_alias(const char *name, char alias[SAFETENSORS_NAME_BYTES_MAX]);
 

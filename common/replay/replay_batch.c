@@ -566,21 +566,35 @@ static int release_some(struct replay *r, const char *const *words, size_t n, ui
     return redis_multi_exec(r->redis, committed, e);
 }
 
+/* At most `limit` ids of a sorted set, up to a score: "12", or "(12" for below it.  *words is the caller's to free, NULL
+ * where there are none; it points into r->ids. */
+static int ids_up_to(struct replay *r, const struct replay_key *set, const char *score, int limit, const char ***words,
+                     size_t *n, struct err *e)
+{
+    *words = NULL;
+    redis_begin(r->redis);
+    redis_add(r->redis, "ZRANGEBYSCORE %s -inf %s LIMIT 0 %d", set->text, score, limit);
+    if (redis_run_checked(r->redis, e) < 0 || take_ids(r, redis_reply(r->redis, 0), n, e) < 0)
+        return -1;
+    if (*n > 0)
+        *words = id_words((const uint8_t(*)[TRAJECTORY_ID_BYTES])r->ids, *n);
+    return 0;
+}
+
 /* Every pin at or below the step. */
 static int release_pins(struct replay *r, uint64_t step, uint64_t version_now, struct err *e)
 {
     const struct replay_key pins = replay_key(r, KEY_PINS);
+    char score[32];
+    snprintf(score, sizeof score, "%" PRIu64, step);
     for (;;) {
-        redis_begin(r->redis);
-        redis_add(r->redis, "ZRANGEBYSCORE %s -inf %llu LIMIT 0 %d", pins.text,
-                  (unsigned long long)step, SWEEP_ITEMS);
+        const char **words;
         size_t n;
-        if (redis_run_checked(r->redis, e) < 0 || take_ids(r, redis_reply(r->redis, 0), &n, e) < 0)
+        bool committed;
+        if (ids_up_to(r, &pins, score, SWEEP_ITEMS, &words, &n, e) < 0)
             return -1;
         if (n == 0)
             return 0;
-        const char **words = id_words((const uint8_t(*)[TRAJECTORY_ID_BYTES])r->ids, n);
-        bool committed;
         const int rc = release_some(r, words, n, version_now, &committed, e);
         mem_free((void *)(uintptr_t)words);
         if (rc < 0)
@@ -666,17 +680,16 @@ static int drop_tombstones(struct replay *r, uint64_t version_now, struct err *e
     if (version_now <= REPLAY_TOMBSTONE_VERSIONS)
         return 0;
     const struct replay_key tombs = replay_key(r, KEY_TOMBS);
+    char score[32];
     size_t n;
+    snprintf(score, sizeof score, "(%" PRIu64, version_now - REPLAY_TOMBSTONE_VERSIONS);
     do {
-        redis_begin(r->redis);
-        redis_add(r->redis, "ZRANGEBYSCORE %s -inf (%llu LIMIT 0 %d", tombs.text,
-                  (unsigned long long)(version_now - REPLAY_TOMBSTONE_VERSIONS), TOMBS_A_ROUND);
-        if (redis_run_checked(r->redis, e) < 0 || take_ids(r, redis_reply(r->redis, 0), &n, e) < 0)
+        const char **words;
+        bool committed;
+        if (ids_up_to(r, &tombs, score, TOMBS_A_ROUND, &words, &n, e) < 0)
             return -1;
         if (n == 0)
             return 0;
-        const char **words = id_words((const uint8_t(*)[TRAJECTORY_ID_BYTES])r->ids, n);
-        bool committed;
         redis_multi_begin(r->redis);
         for (size_t i = 0; i < n; i++) {
             const struct replay_key tomb = replay_key_id(r, KEY_TOMB, words[i]);

@@ -251,9 +251,9 @@ static int read_plan(struct sweep *s, struct err *e)
 static int check(void *arg, struct err *e)
 {
     struct sweep *s = arg;
+    forget_environment(); /* all of it is read by now */
     if (config_wish(s->given) != CONFIG_CHECK)
         return 0;
-    forget_environment();
     int rc = embedded_model_find(s->model, s->preset, e) < 0 ? -1 : read_plan(s, e);
     for (size_t i = 0; i < s->plan.runs && rc == 0; i++) {
         struct config *all = NULL;
@@ -280,7 +280,6 @@ int cmd_sweep(int argc, char **argv)
     s.given = c;
     int status = config_main(c, argc, argv);
     if (status < 0) {
-        forget_environment();
         status = read_plan(&s, &e) < 0 || sweep(&s, &e) < 0;
         if (status != 0)
             fprintf(stderr, "dagline sweep: %s%s\n", e.text, e.code == ERR_USAGE ? " (see --help)" : "");

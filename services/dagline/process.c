@@ -114,12 +114,17 @@ void process_end(struct process *p)
         kill(p->pid, SIGTERM);
 }
 
-void process_wait_gone(struct process *p, int timeout_ms)
+bool process_wait(struct process *p, int timeout_ms, bool (*stop)(void))
 {
     const int64_t until = clock_mono_ms(NULL) + timeout_ms;
-    while (p->pid > 0 && !reaped(p, WNOHANG) && clock_mono_ms(NULL) < until)
+    while (p->pid > 0 && !reaped(p, WNOHANG) && clock_mono_ms(NULL) < until && (stop == NULL || !stop()))
         clock_sleep_ns(NULL, WAIT_MS * CLOCK_NS_PER_MS);
-    if (p->pid > 0) {
+    return p->pid == 0;
+}
+
+void process_wait_gone(struct process *p, int timeout_ms)
+{
+    if (!process_wait(p, timeout_ms, NULL)) {
         kill(p->pid, SIGKILL);
         reaped(p, 0);
     }

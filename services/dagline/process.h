@@ -41,6 +41,8 @@ bool process_watch(struct process *p, int64_t now_ms);
 
 /* No restarts from now on; SIGTERM. */
 void process_end(struct process *p);
+/* Waits up to timeout_ms for it to be gone, or until stop (NULL: never) says so; true where it is gone. */
+bool process_wait(struct process *p, int timeout_ms, bool (*stop)(void));
 /* Waits up to timeout_ms for it to be gone, then kills it. */
 void process_wait_gone(struct process *p, int timeout_ms);
 

@@ -1,6 +1,5 @@
 #include "dagline/scored.h"
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "dagline/process.h"
@@ -9,7 +8,6 @@
 #include "wire/loop.h"
 
 #include <math.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +17,6 @@
 #define ARGUMENTS 10          /* before the pictures */
 #define CALL_MS 600000
 #define END_MS 2000
-#define POLL_MS 20
 #define ANSWER_BYTES_MAX ((size_t)1 << 20)
 #define PATH_BYTES (FILE_PATH_BYTES_MAX + 32)
 
@@ -92,15 +89,7 @@ static int ask(double *sum, struct work *w, const struct run_prompt *prompt, siz
     unlink(answer);
     process_init(&p, "score", answer, arguments);
     int rc = process_start(&p, e);
-    p.wanted = false;
-    for (const int64_t until = clock_mono_ms(NULL) + CALL_MS; p.pid > 0 && !loop_signal_waits();) {
-        const int64_t now = clock_mono_ms(NULL);
-        process_watch(&p, now);
-        if (now > until)
-            break;
-        poll(NULL, 0, POLL_MS);
-    }
-    if (p.pid > 0) {
+    if (!process_wait(&p, CALL_MS, loop_signal_waits)) {
         process_end(&p);
         process_wait_gone(&p, END_MS);
     }

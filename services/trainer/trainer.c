@@ -89,24 +89,27 @@ static int open_replay(struct trainer *t, struct err *e)
     return rc < 0 && e->code == ERR_UNAVAILABLE ? err_set(e, ERR_CLOSED, "asked to end") : rc;
 }
 
-/* What the checkpoint of `step` covers may be forgotten.  Where we are asked to end meanwhile, the next start does it. */
-static int commit(struct trainer *t, uint64_t step, struct err *e)
+/* Tells the replay of a step.  Where we are asked to end meanwhile, the next start does it. */
+static int tell_step(struct trainer *t, int (*tell)(struct replay *r, uint64_t step, struct err *e), uint64_t step,
+                     struct err *e)
 {
     int rc;
     do
-        rc = replay_commit(t->replay, step, e);
+        rc = tell(t->replay, step, e);
     while (rc < 0 && again(t, e));
     return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
+}
+
+/* What the checkpoint of `step` covers may be forgotten. */
+static int commit(struct trainer *t, uint64_t step, struct err *e)
+{
+    return tell_step(t, replay_commit, step, e);
 }
 
 /* The updates from `step` on are made (again).  Not in lockstep: there the batches of a committed step cannot come again. */
 static int rewind_replay(struct trainer *t, uint64_t step, struct err *e)
 {
-    int rc;
-    do
-        rc = t->run.lockstep ? 0 : replay_rewind(t->replay, step, e);
-    while (rc < 0 && again(t, e));
-    return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
+    return t->run.lockstep ? 0 : tell_step(t, replay_rewind, step, e);
 }
 
 /* ---- publishing ---- */

@@ -210,17 +210,24 @@ START_TEST(the_tool_scores_by_several_rewards_as_a_run_does)
 }
 END_TEST
 
-START_TEST(a_service_that_hangs_up_is_asked_in_every_form)
+/* socat at `port`, which runs a program for each connection; its log is in the folder, which is made. */
+static void start_socat(struct proc *socat, const char *program, char folder[PROC_PATH_BYTES])
 {
-    struct proc socat;
-    char listen[64], address[64], log[PROC_PATH_BYTES + 8], folder[PROC_PATH_BYTES];
+    char listen[64], log[PROC_PATH_BYTES + 8];
     port = proc_free_port();
     proc_folder(folder);
     snprintf(log, sizeof log, "%s/log", folder);
     snprintf(listen, sizeof listen, "TCP-LISTEN:%u,bind=127.0.0.1,reuseaddr,fork", port);
-    snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
-    proc_start(&socat, (const char *const[]){"socat", listen, "EXEC:true", NULL}, log);
+    proc_start(socat, (const char *const[]){"socat", listen, program, NULL}, log);
     proc_wait_port(port, START_MS);
+}
+
+START_TEST(a_service_that_hangs_up_is_asked_in_every_form)
+{
+    struct proc socat;
+    char address[64], folder[PROC_PATH_BYTES];
+    start_socat(&socat, "EXEC:true", folder);
+    snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
     char *said = reward_tool((const char *const[]){"check", address, NULL}, 1);
     ck_assert_msg(strstr(said, "not json:flow-factory: transport: ") != NULL && strstr(said, "not raw: ") != NULL &&
                       strstr(said, "in none of the forms") != NULL,
@@ -264,14 +271,9 @@ END_TEST
 START_TEST(the_example_in_shell_gives_the_size_of_the_picture)
 {
     struct proc socat;
-    char listen[64], url[96], log[PROC_PATH_BYTES + 8], folder[PROC_PATH_BYTES];
-    port = proc_free_port();
-    proc_folder(folder);
-    snprintf(log, sizeof log, "%s/log", folder);
-    snprintf(listen, sizeof listen, "TCP-LISTEN:%u,bind=127.0.0.1,reuseaddr,fork", port);
+    char url[96], folder[PROC_PATH_BYTES];
+    start_socat(&socat, "EXEC:docs/reward_service.sh", folder);
     snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", port);
-    proc_start(&socat, (const char *const[]){"socat", listen, "EXEC:docs/reward_service.sh", NULL}, log);
-    proc_wait_port(port, START_MS);
     char *said = reward_tool((const char *const[]){"score", "--set", url, "--set", "reward.backend=raw", "--set", "reward.path=/",
                                                    "--prompt", "a red circle", "docs/progress.png", NULL}, 0);
     double bytes = 0.0;

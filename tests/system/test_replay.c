@@ -159,12 +159,14 @@ START_TEST(a_consumed_trajectory_leaves_a_tombstone_with_its_checksum)
 }
 END_TEST
 
-static int rewound_lines;
+static int rewound_lines, lost_lines, not_durable_lines;
 
-static void count_rewound(const char *line, void *arg)
+static void count_lines(const char *line, void *arg)
 {
     (void)arg;
     rewound_lines += strstr(line, "replay_rewound") != NULL;
+    lost_lines += strstr(line, "replay_lost") != NULL;
+    not_durable_lines += strstr(line, "replay_not_durable") != NULL;
 }
 
 START_TEST(a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one)
@@ -183,7 +185,7 @@ START_TEST(a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one)
         free_all(out, 2);
         ck_assert_int_eq(replay_commit(r, step, &e), 0);
     }
-    log_sink(count_rewound, NULL);
+    log_sink(count_lines, NULL);
     ck_assert_int_eq(replay_rewind(old, 1, &e), -1);
     ck_assert_int_eq(e.code, ERR_STALE);
     ck_assert_int_eq(replay_rewind(r, 3, &e), 0);
@@ -700,15 +702,6 @@ START_TEST(twenty_kills_of_redis_lose_nothing_acknowledged_and_store_nothing_twi
 }
 END_TEST
 
-static int lost_lines, not_durable_lines;
-
-static void count_lost(const char *line, void *arg)
-{
-    (void)arg;
-    lost_lines += strstr(line, "replay_lost") != NULL;
-    not_durable_lines += strstr(line, "replay_not_durable") != NULL;
-}
-
 START_TEST(an_emptied_redis_is_noticed_by_its_epoch)
 {
     start_redis(NULL);
@@ -716,7 +709,7 @@ START_TEST(an_emptied_redis_is_noticed_by_its_epoch)
     struct replay *r = open_replay(&o);
     admit(r, 1, 1, 0);
     const struct replay_stats before = stats(r);
-    log_sink(count_lost, NULL);
+    log_sink(count_lines, NULL);
     char reply[64];
     proc_redis_say(&redis, "FLUSHALL", reply, sizeof reply);
     uint64_t room;
@@ -751,7 +744,7 @@ START_TEST(a_redis_that_comes_back_with_an_old_snapshot_is_noticed)
     static const char *const *const extra[] = {snapshots, NULL};
     for (int durable = 0; durable <= 1; durable++) {
         lost_lines = not_durable_lines = 0;
-        log_sink(count_lost, NULL);
+        log_sink(count_lines, NULL);
         start_redis(extra[durable]);
         const struct replay_options o = options();
         struct replay *r = open_replay(&o);
