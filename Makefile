@@ -35,7 +35,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wdo
         -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wpointer-arith -Wwrite-strings \
         -Wcast-qual -Wformat=2 -Wundef -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wnull-dereference
 BASE := -std=c17 -D_XOPEN_SOURCE=700 -g -fno-common -ffp-contract=off -fno-math-errno \
-        -fno-trapping-math -fno-omit-frame-pointer -ffile-prefix-map=$(CURDIR)=. -fstack-protector-strong -fPIE -pthread
+        -fno-trapping-math -fno-omit-frame-pointer '-ffile-prefix-map=$(CURDIR)=.' -fstack-protector-strong -fPIE -pthread
 SAN := -fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow -fno-sanitize-recover=all
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=2
 FLAGS_debug := -O0
@@ -211,10 +211,12 @@ lint: all ## layers, banned functions, headers; compose.yaml against the binarie
 	$(Q)for l in $(sort $(wildcard tests/lint/*.sh)); do BIN=$(BUILD)/bin $$l || exit 1; done
 fmt: ## format the sources in place
 	$(Q)clang-format -i $$(git ls-files '*.c' '*.h')
+# a blank is escaped, not quoted: a ~ keeps its meaning
+TO = $(subst $() ,\ ,$(DESTDIR)$(PREFIX))
 install: all ## binaries and the embedded model under $(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/dagline
-	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
-	cp -r models $(DESTDIR)$(PREFIX)/share/dagline/
+	install -d $(TO)/bin $(TO)/share/dagline
+	install -m 755 $(BINS) $(TO)/bin
+	cp -r models $(TO)/share/dagline/
 packages: ## install what the build, the tests and a run need
 	$(Q)docker/packages install build test run
 clean: ## remove build/

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The Makefile in a folder with a blank in its name, without git:
+# it compiles, does nothing the second time, builds again where a flag changed, and installs.
+# BIN is the folder of the built binaries.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+bin=$(realpath "${BIN:-build/release/bin}")
+temp=$(mktemp -d) || exit 1
+trap 'rm -rf "$temp"' EXIT
+bad=0
+complain() { echo "lint/build: $1"; bad=1; }
+
+tree="$temp/a tree" there="$temp/an image" object=build/release/obj/common/base/err.o
+mkdir -p "$tree/common" "$tree/models" || exit 1
+cp -r Makefile docker "$tree" && cp -r common/base "$tree/common" && cp LICENSE "$tree/models" || exit 1
+unset MAKEFLAGS MAKELEVEL MODE PREFIX DESTDIR CFLAGS V
+make_there() { make -C "$tree" --no-print-directory "$@" 2>&1; }
+
+out=$(make_there "$object") || complain "does not compile: $out"
+out=$(make_there "$object") && [ -z "$out" ] || complain "compiles again what is built: $out"
+out=$(make_there CFLAGS=-DCHANGED "$object") && [ "${out#*cc }" != "$out" ] || complain "leaves what a changed flag concerns: $out"
+out=$(make_there -o all BINS="$bin/dagline" DESTDIR="$there" install) || complain "does not install: $out"
+[ -x "$there/usr/local/bin/dagline" ] || complain "installs no binary"
+[ -f "$there/usr/local/share/dagline/models/LICENSE" ] || complain "installs no model"
+[ "$bad" = 0 ] && echo "lint/build: compiles and installs from a folder with a blank in its name"
+exit "$bad"
