@@ -2,7 +2,7 @@
 # Every header compiles alone, and opens with a comment and a guard of its own.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-mapfile -t headers < <(git ls-files 'common/*.h' 'services/*.h' 'tests/*.h')
+mapfile -t headers < <(find common services tests -name '*.h' | sort)
 [ ${#headers[@]} -gt 0 ] || { echo "lint/headers: no header found" >&2; exit 1; }
 gen=$(ls -d build/*/gen 2>/dev/null | head -n 1)
 flags="-std=c17 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Icommon -Iservices -Itests ${gen:+-I$gen}"

@@ -90,7 +90,7 @@ while IFS=: read -r file line; do
     *\"*\"*) complain "$file: \"$header\" has no folder; include from the root of common" ;;
     *) check_door "$file" "$header" ;;
     esac
-done < <(git ls-files 'common/*.[ch]' 'common/*.inc' 'services/*.[ch]' | xargs grep -HE '^[[:space:]]*#[[:space:]]*include')
+done < <(find common services -name '*.[ch]' -o -name '*.inc' | sort | xargs grep -HE '^[[:space:]]*#[[:space:]]*include')
 [ "$count" -gt 0 ] || complain "no include found"
 [ "$bad" = 0 ] && echo "lint/layers: $count includes, all downwards and through their doors"
 exit "$bad"
