@@ -217,6 +217,7 @@ install: all ## binaries and the embedded model under $(PREFIX)
 	install -d $(TO)/bin $(TO)/share/dagline
 	install -m 755 $(BINS) $(TO)/bin
 	cp -r models $(TO)/share/dagline/
+	chmod -R a+rX $(TO)/share/dagline/models # of a private checkout, for every user
 packages: ## install what the build, the tests and a run need
 	$(Q)docker/packages install build test run
 clean: ## remove build/

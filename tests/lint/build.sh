@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The Makefile in a folder with a blank in its name, without git:
-# it compiles, does nothing the second time, builds again where a flag changed, and installs.
+# The Makefile in a folder with a blank in its name, of a checkout that its owner alone may read, without git:
+# it compiles, does nothing the second time, builds again where a flag changed, and installs for every user.
 # BIN is the folder of the built binaries.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -11,6 +11,7 @@ bad=0
 complain() { echo "lint/build: $1"; bad=1; }
 
 tree="$temp/a tree" there="$temp/an image" object=build/release/obj/common/base/err.o
+umask 077
 mkdir -p "$tree/common" "$tree/models" || exit 1
 cp -r Makefile docker "$tree" && cp -r common/base "$tree/common" && cp LICENSE "$tree/models" || exit 1
 unset MAKEFLAGS MAKELEVEL MODE PREFIX DESTDIR CFLAGS V
@@ -22,5 +23,6 @@ out=$(make_there CFLAGS=-DCHANGED "$object") && [ "${out#*cc }" != "$out" ] || c
 out=$(make_there -o all BINS="$bin/dagline" DESTDIR="$there" install) || complain "does not install: $out"
 [ -x "$there/usr/local/bin/dagline" ] || complain "installs no binary"
 [ -f "$there/usr/local/share/dagline/models/LICENSE" ] || complain "installs no model"
+out=$(find "$there/usr" ! -perm -004) && [ -z "$out" ] || complain "installs what others cannot read: $out"
 [ "$bad" = 0 ] && echo "lint/build: compiles and installs from a folder with a blank in its name"
 exit "$bad"
