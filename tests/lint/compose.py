@@ -343,6 +343,12 @@ def check_sampler(settings, compose):
               "services.sampler: stop_grace_period is not 30 s longer than twice sampler.resend")
 
 
+def check_large_models(compose):
+    """Stable Diffusion in float32, 4.3 GB: the store copies it at its first start, `dagline export` holds it."""
+    patience = seconds(compose["services"]["store"]["healthcheck"]["start_period"])
+    check(patience * 10e6 >= 4.3e9, "services.store: start_period is too short to copy a model of gigabytes")
+
+
 def check_reward(settings, compose):
     scorer, judge = settings.get("scorer"), settings.get("judge")
     if scorer is None or judge is None:
@@ -667,6 +673,7 @@ def main():
     check_replay(settings, conf, compose)
     check_reward(settings, compose)
     check_sampler(settings, compose)
+    check_large_models(compose)
     check_tool(compose["services"]["dagline"])
     check_own_reward(compose)
     check_several_hosts(compose, settings)
