@@ -347,6 +347,8 @@ def check_large_models(compose):
     """Stable Diffusion in float32, 4.3 GB: the store copies it at its first start, `dagline export` holds it."""
     patience = seconds(compose["services"]["store"]["healthcheck"]["start_period"])
     check(patience * 10e6 >= 4.3e9, "services.store: start_period is too short to copy a model of gigabytes")
+    check(size_bytes(compose["services"]["dagline"]["mem_limit"]) >= 1.2 * 4.3e9,
+          "services.dagline: mem_limit is too low to export a model of gigabytes")
 
 
 def check_reward(settings, compose):
