@@ -141,19 +141,24 @@ void file_map_close(struct file_map *m)
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
-int file_write(int fd, const void *data, size_t bytes, const char *path, struct err *e)
+/* The number of bytes that could be written; errno says why they are fewer. */
+static size_t write_up_to(int fd, const void *data, size_t bytes)
 {
-    const char *p = data;
-    while (bytes > 0) {
-        const ssize_t n = write(fd, p, bytes);
+    size_t done = 0;
+    while (done < bytes) {
+        const ssize_t n = write(fd, (const char *)data + done, bytes - done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return failed(e, "write", path);
-        p += n;
-        bytes -= (size_t)n;
+            break;
+        done += (size_t)n;
     }
-    return 0;
+    return done;
+}
+
+int file_write(int fd, const void *data, size_t bytes, const char *path, struct err *e)
+{
+    return write_up_to(fd, data, bytes) < bytes ? failed(e, "write", path) : 0;
 }
 
 /* The folder of a path, as a path. */
@@ -229,7 +234,12 @@ int file_append(const char *path, const void *data, size_t bytes, struct err *e)
     const int fd = open_retry(path, O_WRONLY | O_CREAT | O_APPEND, 0666);
     if (fd < 0)
         return failed(e, "open", path);
-    int rc = file_write(fd, data, bytes, path, e);
+    const size_t done = write_up_to(fd, data, bytes);
+    int rc = done < bytes ? failed(e, "write", path) : 0;
+    /* What a full disk took of a line is taken back where nobody has gone on behind it: the next one begins a line. */
+    const off_t end = lseek(fd, 0, SEEK_CUR);
+    if (rc < 0 && done > 0 && lseek(fd, 0, SEEK_END) == end && ftruncate(fd, end - (off_t)done) < 0)
+        err_wrap(e, "its last line is torn");
     if (close(fd) < 0 && rc == 0)
         rc = failed(e, "close", path);
     return rc;

@@ -46,7 +46,8 @@ int file_replace(const char *path, const void *data, size_t bytes, unsigned mode
 typedef int file_fill(int fd, const char *path, void *arg, struct err *e);
 int file_replace_with(const char *path, unsigned mode, file_fill *fill, void *arg, struct err *e) MUST_USE;
 
-/* Appends with one write call, so that lines of several writers do not mix; creates the file. */
+/* Appends with one write call, so that lines of several writers do not mix; creates the file.  What could not be appended
+ * whole is not there at all. */
 int file_append(const char *path, const void *data, size_t bytes, struct err *e) MUST_USE;
 
 /* ---- folders ------------------------------------------------------------------------------------ */

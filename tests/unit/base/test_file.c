@@ -2,9 +2,11 @@
 #include "base/mem.h"
 #include "support/suite.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -186,6 +188,27 @@ START_TEST(append_adds_and_size_tells)
 }
 END_TEST
 
+START_TEST(a_line_that_a_full_disk_tears_is_taken_back)
+{
+    in_temp_folder();
+    struct err e;
+    struct rlimit room;
+    char *text;
+    ck_assert_int_eq(file_append("log", "first\n", 6, &e), 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &room), 0);
+    const struct rlimit little = {.rlim_cur = 10, .rlim_max = room.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &little), 0);
+    ck_assert_int_eq(file_append("log", "second\n", 7, &e), -1);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &room), 0);
+    ck_assert_int_eq(file_append("log", "second\n", 7, &e), 0);
+    ck_assert_int_eq(file_read_all("log", 100, &text, NULL, &e), 0);
+    ck_assert_str_eq(text, "first\nsecond\n");
+    mem_free(text);
+    drop_temp_folder();
+}
+END_TEST
+
 START_TEST(folders_are_made_to_any_depth_and_over_no_file)
 {
     in_temp_folder();
@@ -306,6 +329,7 @@ SUITE("base/file", 20, what_was_written_is_read_back_terminated,
       the_bound_on_a_read_holds_for_files_and_for_pipes, errors_name_the_step_and_the_path,
       a_failed_replace_leaves_the_old_file_and_nothing_else, a_full_disk_is_reported,
       replace_sets_the_permission_and_passes_over_leftovers, append_adds_and_size_tells,
+      a_line_that_a_full_disk_tears_is_taken_back,
       folders_are_made_to_any_depth_and_over_no_file, removing_a_tree_does_not_follow_links,
       a_list_is_sorted_bounded_and_can_stop, join_keeps_names_inside_the_folder,
       one_process_holds_a_lock_and_death_drops_it)
