@@ -18,7 +18,8 @@ Q := $(if $(filter 1,$(V)),,@)
 # ---- packages: one list for make, CI and the image ------------------------------------------------
 # Asked before anything is built; installs what is missing (root or sudo), NO_INSTALL=1 only names it.
 ifeq ($(filter help clean packages,$(MAKECMDGOALS)),)
-PACKAGES_READY := $(shell docker/packages ready build || docker/packages install build test run >&2 && echo yes)
+PACKAGES_READY := $(shell export NO_INSTALL='$(NO_INSTALL)'; \
+  docker/packages ready build || docker/packages install build test run >&2 && echo yes)
 ifneq ($(lastword $(PACKAGES_READY)),yes)
 $(error packages are missing: see above)
 endif
