@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -164,6 +165,10 @@ static int parse_address(const char *listen, struct addrinfo **out, struct err *
     const size_t n = colon != NULL ? (size_t)(colon - listen) : 0;
     if (n == 0 || n >= sizeof host || colon[1] == 0)
         return err_set(e, ERR_INVALID, "listen \"%.100s\": expected address:port, such as 127.0.0.1:9100", listen);
+    /* getaddrinfo cuts a greater number to 16 bits */
+    const size_t digits = strspn(colon + 1, "0123456789");
+    if (colon[1 + digits] != 0 || digits > 5 || strtoul(colon + 1, NULL, 10) > UINT16_MAX)
+        return err_set(e, ERR_INVALID, "listen \"%.100s\": the port is a number from 0 to 65535", listen);
     const bool brackets = listen[0] == '[' && listen[n - 1] == ']';
     memcpy(host, listen + brackets, n - 2 * brackets);
     host[n - 2 * brackets] = 0;

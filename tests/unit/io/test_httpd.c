@@ -208,7 +208,8 @@ START_TEST(a_taken_port_or_a_bad_address_is_an_error)
     snprintf(listen, sizeof listen, "127.0.0.1:%u", httpd_port(server));
     ck_assert_int_eq(httpd_start(&second, &(struct httpd_options){.listen = listen}, handle, NULL, &e), -1);
     ck_assert_int_eq(e.code, ERR_IO);
-    static const char *const bad[] = {"", "9100", ":9100", "127.0.0.1:", "example.org:80", "127.0.0.1:x"};
+    static const char *const bad[] = {"",           "9100",           ":9100",           "127.0.0.1:", "example.org:80",
+                                      "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1: 9100", "127.0.0.1:-1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_msg(httpd_start(&second, &(struct httpd_options){.listen = bad[i]}, handle, NULL, &e) == -1, "case %zu", i);
         ck_assert_int_eq(e.code, ERR_INVALID);
