@@ -351,6 +351,13 @@ def check_large_models(compose):
           "services.dagline: mem_limit is too low to export a model of gigabytes")
 
 
+def check_threads(compose):
+    """What computes starts a thread for every core of the machine, whatever `cpus` says, up to the pool's maximum."""
+    most = int(re.search(r"#define POOL_THREADS_MAX (\d+)", open("common/nn/pool.h", encoding="utf-8").read()).group(1))
+    for name in ("scorer", "sampler", "trainer", "dagline"):
+        check(int(compose["services"][name]["pids_limit"]) >= most + 32, f"services.{name}: pids_limit is below its threads")
+
+
 def check_reward(settings, compose):
     scorer, judge = settings.get("scorer"), settings.get("judge")
     if scorer is None or judge is None:
@@ -676,6 +683,7 @@ def main():
     check_reward(settings, compose)
     check_sampler(settings, compose)
     check_large_models(compose)
+    check_threads(compose)
     check_tool(compose["services"]["dagline"])
     check_own_reward(compose)
     check_several_hosts(compose, settings)
