@@ -255,6 +255,10 @@ static int report_step(struct trainer *t, const struct learner_stats *s, const s
                         metrics[i].value);
         }
     report_components(t, &r, batch);
+    log_event(LOG_INFO, "update",
+              "step=%llu of=%llu reward_mean=%.4f reward_sd=%.4f loss=%.4g staleness=%.2f wait_seconds=%.2f train_seconds=%.2f",
+              (unsigned long long)r.step, (unsigned long long)t->run.iterations, s->reward_mean, s->reward_sd, s->loss,
+              staleness, t->wait_seconds, t->train_seconds);
     return store_client_report(t->store, &r, e);
 }
 

@@ -37,6 +37,7 @@ static void run(struct outcome *o)
         memcpy(o->digest[i + 1], p[i].digest, sizeof p[i].digest);
     }
     mem_free(p);
+    ck_assert_uint_eq(ring_log_count(&ring, RING_TRAINER, 0, "\"event\":\"update\""), UPDATES);
     ck_assert_msg(store_client_checkpoint_get(ring.client, &o->checkpoint, &e) == 0, "%s", e.text);
     ring_close(&ring);
 }
