@@ -615,6 +615,8 @@ def check_image(compose):
     for name in re.findall(r"docker/packages install ([a-z ]+?)(?: &&|$)", text, re.M):
         r = run(["docker/packages", "list", *name.split()])
         check(r.returncode == 0, f"Dockerfile: docker/packages has no set {name}")
+    for verb in ("list", "ready", "install"):
+        check(run(["docker/packages", verb, "build", "none"]).returncode == 2, f"docker/packages {verb}: takes a set that is none")
 
 
 def check_libraries():
