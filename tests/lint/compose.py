@@ -467,6 +467,19 @@ def check_secrets(compose):
     return folder
 
 
+def check_interrupted_setup():
+    """docker/setup that is interrupted while the container writes leaves no folder that others may write to."""
+    tree, tools = os.path.join(TEMP, "tree"), os.path.join(TEMP, "tools")
+    shutil.copytree("docker", os.path.join(tree, "docker"), ignore=shutil.ignore_patterns("secrets"))
+    os.mkdir(tools)
+    with open(os.path.join(tools, "docker"), "w", encoding="utf-8") as f:
+        f.write('#!/bin/sh\n[ "$2" != run ] || kill -INT $PPID\n')
+    os.chmod(f.name, 0o755)
+    r = run([os.path.join(tree, "docker/setup")], {"PATH": f"{tools}:{os.environ['PATH']}"})
+    mode = os.stat(os.path.join(tree, "docker/secrets")).st_mode & 0o7777
+    check(r.returncode != 0 and mode == 0o700, f"docker/setup, interrupted: status {r.returncode}, its folder has mode {mode:o}")
+
+
 def read_conf(path):
     conf = {}
     for line in open(path, encoding="utf-8"):
@@ -694,6 +707,7 @@ def main():
     check_docs(compose)
     if model_is_here():
         check_run_settings()
+    check_interrupted_setup()
     folder = check_secrets(compose)
     if folder is None:
         return
