@@ -513,9 +513,12 @@ static uint64_t http_bytes(void *self, size_t image_bytes)
 {
     const struct http *h = self;
     const uint64_t text = TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX;
-    const uint64_t item = h->form.image_factor * (uint64_t)image_bytes + 2 * text;
-    const uint64_t calls = h->count - h->endpoints;
-    return calls * ((uint64_t)h->p.batch * item + TRIES_AT_ONCE * (uint64_t)h->p.answer_max_bytes) + sizeof *h;
+    const uint64_t calls = h->count - h->endpoints, batch = (uint64_t)h->p.batch;
+    /* a batch ends before reward.batch_max, but with one picture */
+    const uint64_t fit = (uint64_t)h->p.batch_max_bytes > image_bytes ? (uint64_t)h->p.batch_max_bytes : image_bytes;
+    const uint64_t pixels = batch * image_bytes < fit ? batch * image_bytes : fit;
+    return calls * (h->form.image_factor * pixels + batch * 2 * text + TRIES_AT_ONCE * (uint64_t)h->p.answer_max_bytes) +
+           sizeof *h;
 }
 
 static void http_counters(void *self, struct backend_counters *out)

@@ -703,7 +703,9 @@ static void tell_bounds(struct scorer *s)
 {
     const uint64_t message = (uint64_t)s->o->net.trajectory_max_bytes;
     const uint64_t sockets = wire_bytes_bound(s->inbox, (uint32_t)s->o->scorer.peers);
-    const uint64_t calls = s->backend.bytes_bound(s->backend.self, 64 * 64 * 3);
+    /* by the autoencoder of Stable Diffusion, which makes eight pixels of a latent's one; the embedded one makes four */
+    const size_t picture = (size_t)3 * 8 * s->run.latent_height * 8 * s->run.latent_width;
+    const uint64_t calls = s->backend.bytes_bound(s->backend.self, picture);
     const uint64_t budget = (uint64_t)s->o->scorer.budget_bytes;
     log_event(LOG_INFO, "memory_bound",
               "bytes=%llu budget=%llu sockets=%llu peers=%lld decode=%llu calls=%llu",

@@ -280,6 +280,24 @@ START_TEST(addresses_and_urls_that_no_service_has_are_refused)
 }
 END_TEST
 
+START_TEST(the_memory_bound_is_that_of_the_largest_batch)
+{
+    struct err e = {0};
+    struct reward_params p = params(1);
+    p.batch = 4;
+    p.batch_max_bytes = 2500;
+    log_sink(quiet, NULL);
+    ck_assert_int_eq(loop_open(&loop, &e), 0);
+    ck_assert_int_eq(backend_open_http(&backend, &p, loop, on_done, NULL, &e), 0);
+    const uint64_t none = backend.bytes_bound(backend.self, 0), byte = (backend.bytes_bound(backend.self, 1) - none) / 4;
+    ck_assert_uint_gt(byte, 0);
+    ck_assert_uint_eq(backend.bytes_bound(backend.self, 500), none + byte * 2000);
+    ck_assert_uint_eq(backend.bytes_bound(backend.self, 1000), none + byte * 2500); /* two of them, and some */
+    ck_assert_uint_eq(backend.bytes_bound(backend.self, 5000), none + byte * 5000); /* one alone */
+    close_backend();
+}
+END_TEST
+
 /* Until `millis` have passed. */
 static void run_loop(int millis)
 {
@@ -495,4 +513,4 @@ SUITE("scorer/backend_http", 900, every_misbehaviour_has_its_class_and_none_is_a
       with_every_endpoint_open_nothing_is_sent_and_batches_wait,
       of_many_answers_none_is_made_up, a_slow_call_is_sent_once_more_elsewhere,
       a_hedge_that_fails_leaves_the_answer_to_the_first_try, endpoints_of_different_models_are_not_mixed,
-      addresses_and_urls_that_no_service_has_are_refused)
+      addresses_and_urls_that_no_service_has_are_refused, the_memory_bound_is_that_of_the_largest_batch)
