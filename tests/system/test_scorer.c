@@ -322,7 +322,20 @@ START_TEST(the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged)
         late->transitions[i].step += s.run.steps;
     add(&s, size);
     add(&s, late);
-    sampler_until(&s, n + 6);
+    /* a policy is known by its version and its digest together */
+    uint64_t token;
+    struct policy_publish published = {.version = 1};
+    ck_assert_msg(store_client_token_take(s.client, &token, &e) == 0 &&
+                      store_client_blob_put(s.client, "a policy", 8, published.digest, &e) == 0 &&
+                      store_client_policy_publish(s.client, &published, NULL, &e) == 0,
+                  "%s", e.text);
+    for (uint64_t version = 1; version <= 2; version++) {
+        struct trajectory *t = make(&s, 104 + version);
+        t->policy_version = version;
+        memcpy(t->policy_digest, published.digest, sizeof t->policy_digest);
+        add(&s, t);
+    }
+    sampler_until(&s, n + 8);
     ck_assert_int_eq(s.items[3].outcome, ACK_DUPLICATE);
     for (size_t i = n + 1; i < n + 6; i++)
         ck_assert_msg(s.items[i].outcome == ACK_REJECTED, "item %zu: outcome %d", i,
@@ -331,6 +344,9 @@ START_TEST(the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged)
     ck_assert_ptr_nonnull(strstr(s.items[n + 3].reason, "digest"));
     ck_assert_ptr_nonnull(strstr(s.items[n + 4].reason, "latents"));
     ck_assert_ptr_nonnull(strstr(s.items[n + 5].reason, "step"));
+    ck_assert_int_eq(s.items[n + 6].outcome, ACK_STORED);
+    ck_assert_int_eq(s.items[n + 7].outcome, ACK_REJECTED);
+    ck_assert_ptr_nonnull(strstr(s.items[n + 7].reason, "as policy 1, not 2"));
 
     char path[PROC_PATH_BYTES], set[64];
     snprintf(set, sizeof set, "scorer.listen=127.0.0.1:%u", page_port);
@@ -466,6 +482,35 @@ START_TEST(credit_follows_the_replays_room)
 }
 END_TEST
 
+/* While its reward takes its time a trajectory may come again and again: it is in hand once, and takes no more of the budget. */
+START_TEST(what_comes_again_while_it_is_in_hand_holds_no_more)
+{
+    enum { TIMES = 60 };
+    setup();
+    struct bad_http *b = bad_http_start(BAD_GOOD);
+    judge_port = bad_http_port(b);
+    bad_http_mode(b, BAD_SILENT, 1);
+    start_service(&scorer, "dagline-scorer",
+                  (const char *const[]){"reward.timeout=2500ms", "reward.retries=2", "reward.model=m", "scorer.budget=1MiB", NULL});
+    struct sampler s;
+    sampler_dial(&s);
+    add(&s, make(&s, 1));
+    ck_assert_uint_gt(TIMES * s.items[0].bytes, 2 << 20);
+    const int64_t end = clock_mono_ms(NULL) + 20000;
+    while (s.items_sent < TIMES && clock_mono_ms(NULL) < end) {
+        s.items[0].sent_ms = -1;
+        sampler_round(&s);
+    }
+    ck_assert_uint_eq(s.items_sent, TIMES);
+    ck_assert_uint_eq(s.answered, 0);
+    sampler_until(&s, 1);
+    ck_assert_int_eq(s.items[0].outcome, ACK_STORED);
+    sampler_done(&s);
+    teardown();
+}
+END_TEST
+
 SUITE("system/scorer", 150, the_judge_scores_over_http_and_only_what_is_stored_is_acknowledged,
       a_service_that_misbehaves_half_the_time_never_makes_a_reward_up,
-      kills_of_scorer_redis_and_judge_lose_and_double_nothing, credit_follows_the_replays_room)
+      kills_of_scorer_redis_and_judge_lose_and_double_nothing,
+      what_comes_again_while_it_is_in_hand_holds_no_more, credit_follows_the_replays_room)

@@ -1,6 +1,7 @@
 #include "rollout/trajectory.h"
 
 #include "base/hash.h"
+#include "base/mem.h"
 #include "support/suite.h"
 #include "support/trajectories.h"
 
@@ -22,7 +23,8 @@ START_TEST(an_id_is_a_function_of_run_slot_and_counter)
                   {"0123456789abcdef", 1, 3},
                   {"0123456789abcdeg", 1, 2},
                   {"", 1, 2},
-                  {"0123456789abcdef", 1, (uint64_t)2 << 32}};
+                  {"0123456789abcdef", 1, (uint64_t)2 << 32},
+                  {"0123456789abcdef", 1, (uint64_t)1 << 32 | 2}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         trajectory_id(b, others[i].run, others[i].slot, others[i].counter);
         ck_assert_msg(memcmp(a, b, sizeof a) != 0, "case %zu has the same id", i);
@@ -99,6 +101,48 @@ START_TEST(a_scored_trajectory_needs_finite_rewards)
 }
 END_TEST
 
+/* The scorer rests on it: what is known of the states' steps holds for the transitions'. */
+START_TEST(a_transition_joins_two_steps_that_follow)
+{
+    struct err e;
+    struct trajectory *t = trajectories_make(1, 2, NULL);
+    const struct trajectory_transition good = t->transitions[0];
+    ck_assert_msg(trajectory_check(t, false, &e) == 0, "%s", e.text);
+    for (int i = 0; i < 3; i++) {
+        t->transitions[0] = good;
+        t->transitions[0].to += i == 0;
+        t->transitions[0].to -= i == 1;
+        t->transitions[0].from += i == 2;
+        ck_assert_int_eq(trajectory_check(t, false, &e), -1);
+        ck_assert_ptr_nonnull(strstr(e.text, "joins states of steps"));
+    }
+    trajectory_free(t);
+}
+END_TEST
+
+START_TEST(latents_that_came_in_the_place_of_pictures_are_finite)
+{
+    struct err e;
+    struct trajectory *t = trajectories_make(1, 2, NULL);
+    const size_t D = trajectory_latent_elements(t), images = trajectory_image_count(t);
+    const float nan = NAN;
+    t->undecoded = true;
+    mem_free(t->images);
+    mem_free(t->final_image);
+    t->images = mem_new(images * D, sizeof nan);
+    t->final_image = mem_new(D, sizeof nan);
+    ck_assert_msg(trajectory_check(t, false, &e) == 0, "%s", e.text);
+    uint8_t *const last[] = {t->images + (images * D - 1) * sizeof nan, t->final_image + (D - 1) * sizeof nan};
+    for (size_t i = 0; i < 2; i++) {
+        memcpy(last[i], &nan, sizeof nan);
+        ck_assert_int_eq(trajectory_check(t, false, &e), -1);
+        ck_assert_int_eq(e.code, ERR_NONFINITE);
+        memset(last[i], 0, sizeof nan);
+    }
+    trajectory_free(t);
+}
+END_TEST
+
 START_TEST(prompts_must_be_utf8)
 {
     static const struct {
@@ -126,4 +170,4 @@ END_TEST
 
 SUITE("rollout/trajectory", 20, an_id_is_a_function_of_run_slot_and_counter,
       a_fraction_of_the_steps_is_spread_and_holds_the_last_trainable_one,
-      a_scored_trajectory_needs_finite_rewards, prompts_must_be_utf8)
+      a_scored_trajectory_needs_finite_rewards, a_transition_joins_two_steps_that_follow, latents_that_came_in_the_place_of_pictures_are_finite, prompts_must_be_utf8)

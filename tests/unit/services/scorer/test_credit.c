@@ -58,6 +58,38 @@ START_TEST(items_smaller_than_announced_leak_no_budget)
         ck_assert_uint_ge(a->bytes_granted - a->bytes_got, (a->items_granted - a->items_got) * 100);
         credit_release(&c, 60);
     }
+    /* what their grant leaves over is free for others at once */
+    credit_init(&c, 1, 1000, 100);
+    a = hello("a", 100, 0);
+    credit_grant(&c, 100);
+    for (int i = 0; i < 5; i++) {
+        ck_assert(credit_take(&c, a, 10, 0));
+        credit_release(&c, 10);
+    }
+    ck_assert_uint_eq(credit_bytes_outstanding(&c), 500);
+    struct credit_peer *b = hello("b", 100, 0);
+    credit_grant(&c, 10);
+    ck_assert_uint_eq(a->items_granted - a->items_got + b->items_granted, 10);
+    ck_assert_uint_gt(b->items_granted, 0);
+}
+END_TEST
+
+/* What came beyond the grant is dropped where it does not fit, and is no debt: the next grant counts from what came. */
+START_TEST(a_peer_that_sends_more_than_it_was_granted_owes_nothing)
+{
+    credit_init(&c, 1, 1000, 100);
+    struct credit_peer *a = hello("a", 100, 0);
+    credit_grant(&c, 2);
+    for (int i = 0; i < 5; i++) {
+        ck_assert(credit_take(&c, a, 100, 0));
+        credit_release(&c, 100);
+    }
+    ck_assert_uint_eq(credit_items_outstanding(&c), 0);
+    credit_grant(&c, 1);
+    ck_assert_uint_eq(a->items_granted, 6); /* one that it can use */
+    ck_assert_uint_ge(a->bytes_granted - a->bytes_got, 100);
+    ck_assert_uint_eq(credit_items_outstanding(&c), 1);
+    ck_assert_uint_eq(credit_bytes_outstanding(&c), 100);
 }
 END_TEST
 
@@ -104,5 +136,5 @@ END_TEST
 
 SUITE("scorer/credit", 10, grants_stay_within_room_window_and_budget,
       what_is_held_counts_until_it_is_released, items_smaller_than_announced_leak_no_budget,
-      peers_share_evenly, a_silent_peer_loses_its_credit_and_comes_back_in_a_new_session,
+      a_peer_that_sends_more_than_it_was_granted_owes_nothing, peers_share_evenly, a_silent_peer_loses_its_credit_and_comes_back_in_a_new_session,
       a_hello_repeats_the_grant_so_that_a_lost_one_heals)

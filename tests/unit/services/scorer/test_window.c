@@ -18,6 +18,10 @@ START_TEST(the_last_values_count_and_no_others)
     ck_assert_double_eq(window_share(&w, 0.0), 0.0);
     ck_assert_double_eq(window_share(&w, 2.0), 0.375);
     ck_assert_double_eq(window_share(&w, 9.0), 1.0);
+    window_add(&w, 10.0);
+    window_add(&w, 11.0); /* 3 4 10 11: the oldest go, one after the other */
+    ck_assert_double_eq_tol(window_zscore(&w, 7.0), 0.0, 1e-12);
+    ck_assert_double_eq(window_share(&w, 2.5), 0.0);
     window_done(&w);
 }
 END_TEST

@@ -116,6 +116,22 @@ START_TEST(a_failure_of_several_is_cut_apart_and_only_the_guilty_one_fails)
 }
 END_TEST
 
+START_TEST(a_restarted_item_joins_no_batch_that_another_began)
+{
+    struct work *w = work_new(1.0, 0.0);
+    struct backend_item items[16];
+    uint64_t batch;
+    struct work_item *first = add(w, 1), *a = add(w, 2);
+    const struct work_item *b = add(w, 3);
+    a->alone = true;
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), 2 * PER); /* first and b, past a */
+    ck_assert_uint_eq(first->submitted + b->submitted, 2 * PER);
+    ck_assert_uint_eq(work_batch(w, items, 16, UINT64_MAX, &batch), PER);
+    ck_assert_uint_eq(a->submitted, PER);
+    work_free(w);
+}
+END_TEST
+
 START_TEST(a_restarted_item_takes_nothing_from_earlier_batches)
 {
     struct work *w = work_new(1.0, 0.0);
@@ -156,20 +172,26 @@ END_TEST
 
 START_TEST(a_scale_that_overflows_is_a_failure_and_not_a_reward)
 {
-    struct work *w = work_new(1e308, 0.0);
-    struct backend_item items[16];
-    uint64_t batch;
-    struct work_item *a = add(w, 1);
-    work_batch(w, items, 16, UINT64_MAX, &batch);
-    succeed(w, batch, PER, 100.0);
-    ck_assert_int_eq(a->state, WORK_FAILED);
-    work_free(w);
+    for (size_t image = 0; image < PER; image++) {
+        struct work *w = work_new(1e200, 0.0);
+        struct backend_item items[PER];
+        uint64_t batch;
+        struct work_item *a = add(w, 1);
+        ck_assert_uint_eq(work_batch(w, items, PER, UINT64_MAX, &batch), PER);
+        for (size_t i = 0; i < PER; i++)
+            scores[i] = (struct backend_score){.value = i == image ? 1e200 : 1.0};
+        work_done(w, &(struct backend_result){.batch = batch, .scores = scores, .count = PER});
+        ck_assert_int_eq(a->state, WORK_FAILED);
+        ck_assert_int_eq(a->failure, BACKEND_ANSWER);
+        ck_assert_ptr_nonnull(strstr(a->reason, "reward.scale"));
+        work_free(w);
+    }
 }
 END_TEST
 
 SUITE("scorer/work", 10, undecoded_trajectories_give_latents_and_never_mix_with_pictures,
       a_batch_is_bounded_in_bytes_too, batches_run_across_trajectories_and_come_back_to_their_images,
       a_failure_of_several_is_cut_apart_and_only_the_guilty_one_fails,
-      a_restarted_item_takes_nothing_from_earlier_batches,
+      a_restarted_item_takes_nothing_from_earlier_batches, a_restarted_item_joins_no_batch_that_another_began,
       an_item_removed_while_its_batch_is_out_is_not_touched,
       a_scale_that_overflows_is_a_failure_and_not_a_reward)
