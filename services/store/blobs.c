@@ -355,8 +355,6 @@ static int upload_finish(struct blobs *b, struct upload *u, struct err *e)
     if (memcmp(got, u->digest, sizeof got) != 0)
         return err_set(e, ERR_CONFLICT, "blob %s: the bytes sent do not have this digest",
                        shown(u->digest));
-    if (ftruncate(u->fd, (off_t)u->total) < 0)
-        return err_sys(e, errno, "truncate %s", part);
     if (fsync(u->fd) < 0)
         return err_sys(e, errno, "fsync %s", part);
     /* From the disk, where it can be: the page cache would only repeat what we wrote. */

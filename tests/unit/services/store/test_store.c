@@ -326,6 +326,56 @@ START_TEST(the_same_settings_are_the_same_run_and_others_are_refused)
 }
 END_TEST
 
+/* What makes a run another one: everything that its trajectories depend on, a file's place in the model included. */
+START_TEST(every_setting_that_trajectories_depend_on_is_in_a_runs_identity)
+{
+    enum { CHANGES = 19 };
+    char *identity[CHANGES + 1];
+    for (int i = 0; i <= CHANGES; i++) {
+        struct run_spec r = {.seed = 1, .steps = 20, .group_size = 1, .lockstep_batch = 64};
+        snprintf(r.variance, sizeof r.variance, i == 1 ? "large" : "floor");
+        r.model_digest[0] = i == 2;
+        r.prompts_digest[31] = i == 3;
+        r.seed += i == 4;
+        r.steps += i == 5;
+        r.eta += i == 6 ? 1e-9 : 0.0;
+        r.guidance += i == 7 ? 1e-9 : 0.0;
+        r.variance_floor += i == 8 ? 1e-9 : 0.0;
+        r.last_step_mean = i == 9;
+        r.latent_height = i == 10;
+        r.latent_width = i == 11;
+        r.transition_fraction += i == 12 ? 1e-9 : 0.0;
+        r.group_size += i == 13;
+        r.forward_looking = i == 14;
+        r.forward_looking_abar += i == 15 ? 1e-9 : 0.0;
+        r.forward_looking_base = i == 16;
+        r.undecoded = i == 17;
+        r.lockstep = i == 18;
+        r.lockstep_batch += i == 19;
+        r.iterations = (uint64_t)i; /* a run may be made longer */
+        identity[i] = run_identity(&r);
+        for (int k = 0; k < i; k++)
+            ck_assert_msg(strcmp(identity[i], identity[k]) != 0, "change %d makes the run of change %d", i, k);
+    }
+    for (int i = 0; i <= CHANGES; i++)
+        mem_free(identity[i]);
+
+    struct run_spec a = {0}, b = {0};
+    struct blobs *blobs;
+    struct err e;
+    setup();
+    ck_assert_msg(blobs_open(&blobs, in_test_folder("blobs"), &e) == 0, "%s", e.text);
+    ck_assert_int_eq(run_import_model(&a, blobs, in_test_folder("model"), &e), 0);
+    ck_assert_int_eq(file_remove_tree(in_test_folder("model/unet/only.fp16.safetensors"), &e), 0);
+    put_in_test_folder("model/unet/once.fp16.safetensors", "no other form");
+    ck_assert_int_eq(run_import_model(&b, blobs, in_test_folder("model"), &e), 0);
+    ck_assert_mem_ne(a.model_digest, b.model_digest, sizeof a.model_digest);
+    run_spec_done(&a);
+    run_spec_done(&b);
+    blobs_close(blobs);
+}
+END_TEST
+
 START_TEST(two_stores_on_one_folder_are_refused)
 {
     setup();
@@ -433,6 +483,51 @@ START_TEST(what_was_uploaded_just_before_a_restart_outlives_the_first_sweep)
     ck_assert_msg(blobs_verify(b, digest, &bytes, &e) == 0, "%s", e.text);
     ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 1);
     ck_assert_int_eq(blobs_verify(b, digest, &bytes, &e), -1);
+    blobs_close(b);
+}
+END_TEST
+
+START_TEST(what_was_uploaded_or_asked_for_again_outlives_the_next_sweep_alone)
+{
+    struct blobs *b;
+    struct err e;
+    uint8_t digest[CODEC_DIGEST_BYTES];
+    setup();
+    ck_assert_msg(blobs_open(&b, in_test_folder("blobs"), &e) == 0, "%s", e.text);
+    for (int i = 0; i < 2; i++)
+        ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 0);
+    for (int i = 0; i < 2; i++) { /* it is there already the second time: its manifest is on the way again */
+        ck_assert_int_eq(blobs_import_bytes(b, "weights", 7, digest, &e), 0);
+        ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 0);
+    }
+    ck_assert_uint_eq(blobs_sweep(b, wants_nothing, NULL), 1);
+    blobs_close(b);
+}
+END_TEST
+
+START_TEST(of_more_uploads_than_there_is_room_for_the_one_left_longest_begins_again)
+{
+    static const char *const text[] = {"0a", "1a", "2a", "3a", "4a", "5a", "6a", "7a", "8a"};
+    struct blobs *b;
+    struct err e;
+    uint64_t have;
+    struct blob_chunk c[9];
+    ck_assert_int_eq(BLOBS_UPLOADS_MAX, 8);
+    setup();
+    ck_assert_msg(blobs_open(&b, in_test_folder("blobs"), &e) == 0, "%s", e.text);
+    for (int i = 0; i < 9; i++) {
+        c[i] = (struct blob_chunk){.bytes_total = 2};
+        hash_sha256(c[i].digest, text[i], 2);
+        ck_assert_int_eq(blobs_put(b, &c[i], (const uint8_t *)text[i], 1, &have, &e), 0);
+        ck_assert_uint_eq(have, 1);
+        ck_assert_int_eq(blobs_put(b, &c[0], (const uint8_t *)text[0], 0, &have, &e), 0); /* goes on, slowly */
+        ck_assert_uint_eq(have, 1);
+    }
+    for (int i = 8; i >= 0; i--) {
+        c[i].offset = 1;
+        ck_assert_int_eq(blobs_put(b, &c[i], (const uint8_t *)text[i] + 1, 1, &have, &e), 0);
+        ck_assert_msg(have == (i == 1 ? 0 : 2), "upload %d has %llu", i, (unsigned long long)have);
+    }
     blobs_close(b);
 }
 END_TEST
@@ -622,6 +717,52 @@ START_TEST(a_damaged_manifest_is_set_aside)
 }
 END_TEST
 
+/* The first trainer is dead; the one that resumed from further back decides. */
+START_TEST(a_newer_tokens_checkpoints_supersede_those_of_an_older_one)
+{
+    setup();
+    struct store *s = open_store();
+    const uint64_t old = take_token(s);
+    checkpoint(s, 10, "ten", old);
+    checkpoint(s, 20, "twenty", old);
+    const uint64_t new = take_token(s);
+    checkpoint(s, 15, "fifteen again", new);
+    ck_assert_uint_eq(newest_checkpoint(s).step, 15);
+    store_close(s);
+    s = open_store();
+    ck_assert_uint_eq(newest_checkpoint(s).step, 15);
+    checkpoint(s, 20, "twenty again", new);
+    ck_assert(!file_exists(in_test_folder("data/checkpoints/000000000020-1.json")));
+    store_close(s);
+}
+END_TEST
+
+/* What still reads as a manifest, and is not the one that was written. */
+START_TEST(a_manifest_is_known_by_its_checksum_and_its_name)
+{
+    setup();
+    struct store *s = open_store();
+    const uint64_t token = take_token(s);
+    checkpoint(s, 10, "older", token);
+    checkpoint(s, 20, "newer", token);
+    store_close(s);
+    char *text, copy[1024];
+    struct err e;
+    const char *path = in_test_folder("data/checkpoints/000000000020-1.json");
+    ck_assert_int_eq(file_read_all(path, sizeof copy - 1, &text, NULL, &e), 0);
+    snprintf(copy, sizeof copy, "%s", text);
+    put_in_test_folder("data/checkpoints/000000000030-1.json", copy);
+    memcpy(strstr(copy, "\"state\""), "\"stale\"", 7);
+    put_in_test_folder("data/checkpoints/000000000020-1.json", copy);
+    s = open_store();
+    ck_assert_uint_eq(newest_checkpoint(s).step, 10);
+    ck_assert(file_exists(in_test_folder("data/checkpoints/000000000020-1.json.corrupt")));
+    ck_assert(file_exists(in_test_folder("data/checkpoints/000000000030-1.json.corrupt")));
+    mem_free(text);
+    store_close(s);
+}
+END_TEST
+
 START_TEST(what_a_crash_left_is_removed_at_start)
 {
     setup();
@@ -709,9 +850,12 @@ END_TEST
 SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
       tables_of_prompts_are_read_by_their_header,
       the_same_settings_are_the_same_run_and_others_are_refused,
+      every_setting_that_trajectories_depend_on_is_in_a_runs_identity,
       two_stores_on_one_folder_are_refused, slots_and_tokens_never_come_twice_across_restarts,
       a_repeated_request_gets_the_token_it_was_given,
       what_was_uploaded_just_before_a_restart_outlives_the_first_sweep,
+      what_was_uploaded_or_asked_for_again_outlives_the_next_sweep_alone,
+      of_more_uploads_than_there_is_room_for_the_one_left_longest_begins_again,
       an_upload_resumes_and_repeated_chunks_are_acknowledged_again,
       bytes_that_do_not_have_their_digest_leave_nothing,
       an_upload_that_does_not_fit_the_disk_leaves_nothing, a_fenced_trainer_changes_nothing,
@@ -719,5 +863,6 @@ SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
       only_the_last_k_checkpoints_stay_with_their_blobs,
       a_damaged_checkpoint_gives_way_to_the_one_before_loudly,
       a_checkpoint_that_cannot_be_read_now_is_kept, a_damaged_manifest_is_set_aside,
+      a_newer_tokens_checkpoints_supersede_those_of_an_older_one, a_manifest_is_known_by_its_checksum_and_its_name,
       what_a_crash_left_is_removed_at_start, a_repeated_report_is_one_line,
       news_tell_the_newest_policy_and_the_stop_again_and_again, a_request_of_another_run_is_told_so)
