@@ -247,6 +247,45 @@ START_TEST(a_logged_batch_comes_back_to_a_trainer_that_starts_again)
 }
 END_TEST
 
+/* How often Redis was asked about its append-only file since the last time; every such question is one INFO. */
+static unsigned asked_for_the_disk(void)
+{
+    char reply[64];
+    proc_redis_say(&redis,
+                   "EVAL \"return tonumber(string.match(redis.call('INFO','commandstats'),'cmdstat_info:calls=(%d+)') or 0)\" 0",
+                   reply, sizeof reply);
+    ck_assert_msg(reply[0] == ':', "%s", reply);
+    const unsigned n = (unsigned)strtoul(reply + 1, NULL, 10);
+    proc_redis_say(&redis, "CONFIG RESETSTAT", reply, sizeof reply);
+    return n;
+}
+
+START_TEST(nothing_is_answered_before_it_is_asked_for_whether_the_disk_has_it)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[1];
+    struct err e = {0};
+    asked_for_the_disk();
+    fence(r, 1);
+    ck_assert_uint_gt(asked_for_the_disk(), 0);
+    ck_assert_int_eq(admit(r, 1, 1, 0), REPLAY_STORED);
+    ck_assert_uint_gt(asked_for_the_disk(), 0);
+    ck_assert_int_eq(admit(r, 1, 1, 0), REPLAY_DUPLICATE); /* the first answer may not have come */
+    ck_assert_uint_gt(asked_for_the_disk(), 0);
+    ck_assert_msg(batch(r, 1, 1, out, &e) == 0, "%s", e.text);
+    ck_assert_uint_gt(asked_for_the_disk(), 0);
+    free_all(out, 1);
+    ck_assert_int_eq(replay_commit(r, 1, &e), 0);
+    ck_assert_uint_gt(asked_for_the_disk(), 0);
+    ck_assert_int_eq(replay_rewind(r, 0, &e), 0);
+    ck_assert_uint_gt(asked_for_the_disk(), 0);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(too_few_is_a_timeout_that_lets_the_missing_ones_in)
 {
     start_redis(NULL);
@@ -274,6 +313,19 @@ START_TEST(too_few_is_a_timeout_that_lets_the_missing_ones_in)
     ck_assert_uint_eq(room, 0);
     ck_assert_msg(batch(r, 1, 5, out, &e) == 0, "%s", e.text);
     free_all(out, 5);
+    ck_assert_int_eq(replay_room(r, &room, &e), 0);
+    ck_assert_uint_eq(room, 2);
+    /* what is missing counts beside all that ever came */
+    struct trajectory *more[6];
+    ck_assert_int_eq(batch(r, 2, 6, more, &e), -1);
+    ck_assert_int_eq(e.code, ERR_TIMEOUT);
+    ck_assert_int_eq(replay_room(r, &room, &e), 0);
+    ck_assert_uint_eq(room, 6);
+    /* a smaller batch does: nothing is waited for any longer */
+    admit(r, 1, 6, 0);
+    admit(r, 1, 7, 0);
+    ck_assert_msg(batch(r, 2, 2, more, &e) == 0, "%s", e.text);
+    free_all(more, 2);
     ck_assert_int_eq(replay_room(r, &room, &e), 0);
     ck_assert_uint_eq(room, 2);
     replay_close(r);
@@ -327,6 +379,99 @@ START_TEST(eviction_keeps_the_bound_takes_the_oldest_and_spares_logged_batches)
     ck_assert_int_eq(outcome, REPLAY_STORED);
     trajectory_free(t);
     ck_assert_uint_eq(stats(r).items, 1);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+START_TEST(items_that_fill_the_bound_exactly_make_one_go_for_each_that_comes)
+{
+    start_redis(NULL);
+    struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    admit(r, 9, 1, 0);
+    o.bytes_max = 4 * stats(r).bytes;
+    replay_close(r);
+    char reply[64];
+    proc_redis_say(&redis, "FLUSHALL", reply, sizeof reply);
+    r = open_replay(&o);
+    for (uint64_t i = 1; i <= 7; i++) {
+        ck_assert_int_eq(admit(r, 1, i, 0), REPLAY_STORED);
+        ck_assert_uint_eq(stats(r).evicted_bytes, i > 4 ? i - 4 : 0);
+    }
+    ck_assert_uint_eq(stats(r).bytes, o.bytes_max);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+static int batch_by(struct replay *r, uint64_t step, uint32_t count, enum replay_selector selector, uint64_t version,
+                    struct trajectory **out, struct err *e)
+{
+    return replay_batch(r,
+                        &(struct replay_batch_request){.step = step, .count = count, .seed = 7, .priority_k = 0.1,
+                                                       .selector = selector, .policy_version = version},
+                        out, e);
+}
+
+START_TEST(what_a_logged_batch_names_ages_out_of_the_selection_and_stays_until_the_commit)
+{
+    static const enum replay_selector selectors[] = {REPLAY_UNIFORM, REPLAY_RANK_DELTA, REPLAY_RANK_REWARD};
+    start_redis(NULL);
+    struct replay_options o = options();
+    o.uses_max = 0;
+    o.age_max = 2;
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[4];
+    struct err e = {0};
+    fence(r, 1);
+    for (uint64_t i = 1; i <= 2; i++)
+        admit(r, 1, i, 0);
+    ck_assert_msg(batch(r, 1, 2, out, &e) == 0, "%s", e.text);
+    free_all(out, 2);
+    for (uint64_t i = 3; i <= 5; i++)
+        admit(r, 1, i, 5);
+    for (size_t i = 0; i < sizeof selectors / sizeof *selectors; i++) {
+        ck_assert_int_eq(batch_by(r, 2 + i, 4, selectors[i], 5, out, &e), -1); /* three are eligible */
+        ck_assert_int_eq(e.code, ERR_TIMEOUT);
+        ck_assert_msg(batch_by(r, 2 + i, 3, selectors[i], 5, out, &e) == 0, "%s", e.text);
+        free_all(out, 3);
+    }
+    ck_assert_uint_eq(stats(r).items, 5);
+    ck_assert_uint_eq(stats(r).evicted_age, 0);
+    ck_assert_msg(batch_by(r, 1, 2, REPLAY_UNIFORM, 5, out, &e) == 0, "%s", e.text); /* again, after a restart */
+    free_all(out, 2);
+    ck_assert_int_eq(replay_commit(r, 1, &e), 0);
+    ck_assert_msg(batch_by(r, 5, 3, REPLAY_UNIFORM, 5, out, &e) == 0, "%s", e.text);
+    free_all(out, 3);
+    ck_assert_uint_eq(stats(r).items, 3);
+    ck_assert_uint_eq(stats(r).evicted_age, 2);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+START_TEST(a_commit_spares_what_a_later_batch_names_and_never_goes_back)
+{
+    start_redis(NULL);
+    struct replay_options o = options();
+    o.uses_max = 0;
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[2];
+    struct err e = {0};
+    fence(r, 1);
+    admit(r, 1, 1, 0);
+    admit(r, 1, 2, 0);
+    for (uint64_t step = 2; step >= 1; step--) { /* the later one first, as after a rewind */
+        ck_assert_msg(batch(r, step, 2, out, &e) == 0, "%s", e.text);
+        free_all(out, 2);
+    }
+    ck_assert_int_eq(replay_commit(r, 1, &e), 0);
+    ck_assert_uint_eq(stats(r).items_pinned, 2);
+    ck_assert_int_eq(replay_commit(r, 3, &e), 0);
+    ck_assert_uint_eq(stats(r).items_pinned, 0);
+    ck_assert_int_eq(replay_commit(r, 2, &e), 0);
+    ck_assert_uint_eq(stats(r).commit_step, 3);
     replay_close(r);
     stop_redis();
 }
@@ -411,6 +556,32 @@ START_TEST(tombstones_go_by_version_and_what_they_guarded_is_then_too_old)
         free_all(out, 1);
         ck_assert_int_eq(replay_commit(r, 2 + i, &e), 0);
         ck_assert_int_eq(admit(r, 1, 1, 3), i == 0 ? REPLAY_DUPLICATE : REPLAY_TOO_OLD);
+    }
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+START_TEST(a_tombstone_is_as_old_as_its_eviction_not_as_its_trajectory)
+{
+    start_redis(NULL);
+    struct replay_options o = options();
+    o.age_max = 2;
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[1];
+    struct err e = {0};
+    fence(r, 1);
+    admit(r, 1, 1, 0);
+    ck_assert_int_eq(batch_by(r, 1, 1, REPLAY_UNIFORM, 5, out, &e), -1); /* evicts it */
+    ck_assert_uint_eq(stats(r).evicted_age, 1);
+    static const enum replay_outcome outcome[] = {REPLAY_DUPLICATE, REPLAY_TOO_OLD};
+    for (uint64_t i = 0; i < 2; i++) {
+        const uint64_t later = 5 + REPLAY_TOMBSTONE_VERSIONS + i;
+        admit(r, 2, i, later);
+        ck_assert_msg(batch_by(r, 1 + i, 1, REPLAY_UNIFORM, later, out, &e) == 0, "%s", e.text);
+        free_all(out, 1);
+        ck_assert_int_eq(replay_commit(r, 1 + i, &e), 0);
+        ck_assert_int_eq(admit(r, 1, 1, 0), outcome[i]);
     }
     replay_close(r);
     stop_redis();
@@ -527,6 +698,57 @@ START_TEST(rank_selection_follows_the_trained_delta)
 }
 END_TEST
 
+START_TEST(a_priority_brings_nothing_back_that_is_used_up)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    struct trajectory *out[2];
+    struct err e = {0};
+    uint8_t ids[2][TRAJECTORY_ID_BYTES];
+    const double delta[2] = {1.0, 2.0};
+    fence(r, 1);
+    for (uint64_t i = 0; i < 2; i++) {
+        admit(r, 1, i, 0);
+        trajectory_id(ids[i], TRAJECTORIES_RUN, 1, i);
+    }
+    ck_assert_msg(batch_by(r, 1, 2, REPLAY_RANK_DELTA, 0, out, &e) == 0, "%s", e.text);
+    free_all(out, 2);
+    ck_assert_int_eq(replay_prioritise(r, (const uint8_t(*)[TRAJECTORY_ID_BYTES])ids, delta, 2, &e), 0);
+    ck_assert_int_eq(batch_by(r, 2, 1, REPLAY_RANK_DELTA, 0, out, &e), -1);
+    ck_assert_int_eq(e.code, ERR_TIMEOUT);
+    ck_assert_int_eq(replay_commit(r, 1, &e), 0);
+    ck_assert_int_eq(replay_prioritise(r, (const uint8_t(*)[TRAJECTORY_ID_BYTES])ids, delta, 2, &e), 0);
+    ck_assert_int_eq(batch_by(r, 2, 1, REPLAY_RANK_DELTA, 0, out, &e), -1);
+    ck_assert_int_eq(e.code, ERR_TIMEOUT);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+START_TEST(a_fence_that_redis_lost_is_back_with_the_next_batch)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *old = open_replay(&o), *new = open_replay(&o);
+    struct trajectory *out[1];
+    struct err e = {0};
+    char reply[64];
+    fence(old, 4);
+    fence(new, 5);
+    proc_redis_say(&redis, "FLUSHALL", reply, sizeof reply);
+    admit(new, 1, 1, 0);
+    admit(new, 1, 2, 0);
+    ck_assert_msg(batch(new, 1, 1, out, &e) == 0, "%s", e.text);
+    free_all(out, 1);
+    ck_assert_int_eq(batch(old, 2, 1, out, &e), -1);
+    ck_assert_int_eq(e.code, ERR_STALE);
+    replay_close(old);
+    replay_close(new);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(an_older_token_is_fenced_out_of_every_call)
 {
     start_redis(NULL);
@@ -596,6 +818,51 @@ START_TEST(of_racing_writers_exactly_one_stores_each_trajectory)
     struct replay *r = open_replay(&o);
     ck_assert_uint_eq(stats(r).items, RACE_ITEMS);
     ck_assert_uint_eq(stats(r).inserted, RACE_ITEMS);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
+#define RACE_EVICTIONS 3000
+#define RACE_HELD 12 /* trajectories that the bound lets in */
+
+static struct replay_options crowded;
+
+static void *crowd(void *arg)
+{
+    struct replay *r = open_replay(&crowded);
+    (void)arg;
+    for (uint64_t i = 100; i < 100 + RACE_EVICTIONS; i++)
+        ck_assert_int_eq(admit(r, 1, i, 0), REPLAY_STORED);
+    replay_close(r);
+    return NULL;
+}
+
+START_TEST(of_a_batch_nothing_is_evicted_while_it_is_chosen)
+{
+    start_redis(NULL);
+    struct trajectory *out[2];
+    struct err e = {0};
+    pthread_t thread;
+    crowded = options();
+    struct replay *r = open_replay(&crowded);
+    admit(r, 9, 1, 0);
+    crowded.bytes_max = RACE_HELD * stats(r).bytes;
+    replay_close(r);
+    r = open_replay(&crowded);
+    fence(r, 1);
+    for (uint64_t i = 1; i <= RACE_HELD; i++)
+        admit(r, 1, i, 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, crowd, NULL), 0);
+    for (uint64_t step = 1; stats(r).inserted < RACE_EVICTIONS; step++) {
+        /* the oldest, which go next */
+        const int rc = batch_by(r, step, 2, REPLAY_FIFO, 0, out, &e);
+        ck_assert_msg(rc == 0 || e.code == ERR_TIMEOUT, "step %llu: %s", (unsigned long long)step, e.text);
+        if (rc == 0)
+            free_all(out, 2);
+        ck_assert_msg(replay_commit(r, step, &e) == 0, "%s", e.text);
+    }
+    pthread_join(thread, NULL);
     replay_close(r);
     stop_redis();
 }
@@ -979,8 +1246,20 @@ START_TEST(the_memo_keeps_the_last_texts_and_is_bounded)
                 mem_free(found[i]);
             }
         }
+        /* and never more than all */
+        size_t kept = 0;
+        for (uint32_t back = 0; back <= round; back++) {
+            for (uint32_t i = 0; i < N; i++)
+                memcpy(keys[i].bytes, (const uint32_t[4]){back, i}, 16);
+            ck_assert_int_eq(replay_memo_get(other, keys, N, found, &e), 0);
+            for (uint32_t i = 0; i < N; i++) {
+                kept += found[i] != NULL;
+                mem_free(found[i]);
+            }
+        }
+        ck_assert_uint_le(kept, MAX);
     }
-    /* and the first are gone */
+    /* the first are gone */
     for (uint32_t i = 0; i < N; i++)
         memcpy(keys[i].bytes, (const uint32_t[4]){0, i}, 16);
     ck_assert_int_eq(replay_memo_get(r, keys, N, found, &e), 0);
@@ -1000,15 +1279,19 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       a_consumed_trajectory_leaves_a_tombstone_with_its_checksum,
       a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one,
       a_logged_batch_comes_back_to_a_trainer_that_starts_again,
-      too_few_is_a_timeout_that_lets_the_missing_ones_in,
+      nothing_is_answered_before_it_is_asked_for_whether_the_disk_has_it, too_few_is_a_timeout_that_lets_the_missing_ones_in,
       eviction_keeps_the_bound_takes_the_oldest_and_spares_logged_batches,
+      items_that_fill_the_bound_exactly_make_one_go_for_each_that_comes,
+      what_a_logged_batch_names_ages_out_of_the_selection_and_stays_until_the_commit,
+      a_commit_spares_what_a_later_batch_names_and_never_goes_back,
       age_is_counted_in_policy_versions_at_both_doors,
       without_age_max_what_tombstones_no_longer_guard_is_evicted,
       tombstones_go_by_version_and_what_they_guarded_is_then_too_old,
-      one_commit_drops_every_tombstone_that_is_due,
+      a_tombstone_is_as_old_as_its_eviction_not_as_its_trajectory, one_commit_drops_every_tombstone_that_is_due,
       lockstep_takes_one_version_in_slot_and_counter_order,
-      rank_selection_follows_the_trained_delta, an_older_token_is_fenced_out_of_every_call,
-      of_racing_writers_exactly_one_stores_each_trajectory,
+      rank_selection_follows_the_trained_delta, a_priority_brings_nothing_back_that_is_used_up,
+      a_fence_that_redis_lost_is_back_with_the_next_batch, an_older_token_is_fenced_out_of_every_call,
+      of_racing_writers_exactly_one_stores_each_trajectory, of_a_batch_nothing_is_evicted_while_it_is_chosen,
       twenty_kills_of_redis_lose_nothing_acknowledged_and_store_nothing_twice,
       an_emptied_redis_is_noticed_by_its_epoch,
       a_redis_that_comes_back_with_an_old_snapshot_is_noticed, a_redis_that_evicts_by_itself_is_refused,

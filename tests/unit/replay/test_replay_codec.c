@@ -148,6 +148,21 @@ START_TEST(every_truncation_and_a_trailing_byte_are_refused)
 }
 END_TEST
 
+START_TEST(a_text_that_would_come_back_shorter_is_refused)
+{
+    struct stored s = store(1);
+    struct trajectory *got = NULL;
+    const size_t n = strlen(s.t->prompt);
+    size_t at = 0;
+    while (memcmp(s.meta + at, s.t->prompt, n) != 0)
+        at++;
+    s.meta[at + n / 2] = 0;
+    seal(&s);
+    ck_assert_int_eq(decode(&s, &got, NULL), -1);
+    done(&s);
+}
+END_TEST
+
 START_TEST(a_reward_that_is_no_number_is_never_decoded)
 {
     struct stored s = store(1);
@@ -165,4 +180,5 @@ END_TEST
 SUITE("replay/codec", 20, what_is_stored_comes_back_whole,
       identity_ignores_rewards_and_sees_everything_the_sampler_made,
       every_flipped_bit_of_the_header_is_refused, a_flipped_bit_of_a_latent_is_refused_by_its_state,
-      every_truncation_and_a_trailing_byte_are_refused, a_reward_that_is_no_number_is_never_decoded)
+      every_truncation_and_a_trailing_byte_are_refused, a_text_that_would_come_back_shorter_is_refused,
+      a_reward_that_is_no_number_is_never_decoded)

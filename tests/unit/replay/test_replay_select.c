@@ -126,6 +126,19 @@ START_TEST(recent_falls_geometrically_and_fifo_takes_the_head)
     ck_assert_double_gt(f[0], 2.0 * f[32]);
     ck_assert_double_gt(f[0], f[16]);
     ck_assert_double_gt(f[16], f[48]);
+    /* The first drawn follows the weights exactly: half of the mass within about 1.4 batches. */
+    double first[N] = {0}, total = 0.0;
+    for (uint64_t step = 1; step <= DRAWS; step++) {
+        size_t some[COUNT];
+        choose(some, N, REPLAY_RECENT, step);
+        first[some[0]] += 1.0 / DRAWS;
+    }
+    for (size_t i = 0; i < N; i++)
+        total += pow(1.0 - 1.0 / (2.0 * COUNT), (double)i);
+    for (size_t i = 0; i < N; i++) {
+        const double want = pow(1.0 - 1.0 / (2.0 * COUNT), (double)i) / total, sd = sqrt(want / DRAWS);
+        ck_assert_msg(fabs(first[i] - want) < 5.0 * sd, "rank %zu: %g, want %g", i, first[i], want);
+    }
     size_t chosen[COUNT];
     choose(chosen, N, REPLAY_FIFO, 3);
     for (size_t i = 0; i < COUNT; i++)
