@@ -102,7 +102,7 @@ START_TEST(a_plan_that_makes_no_sense_is_refused_with_its_reason)
 END_TEST
 
 #define METRICS_BYTES ((size_t)1 << 17)
-#define QUALITY(soft, bits) "{\"single\":0.5,\"hard\":0.25,\"soft\":" soft ",\"diversity_bits\":" bits "}"
+#define QUALITY(single, hard, soft, bits) "{\"single\":" single ",\"hard\":" hard ",\"soft\":" soft ",\"diversity_bits\":" bits "}"
 
 /* A run of `updates` whose reward rises from 0.5 by 0.01 an update, and whose trainer was killed after 30: lines 26..30
  * are there twice, and half a line between. */
@@ -112,7 +112,7 @@ static void leave_behind(const char *dir, int updates, const char *soft)
     size_t n = 0;
     snprintf(report, sizeof report,
              "{\"run\":\"x\",\"updates\":%d,\"updates_wanted\":40,\"trajectories\":%d,\"seconds\":9.5,"
-             "\"reward_first\":0.5,\"reward_last\":0.9,\"before\":" QUALITY("0.5", "10.0") ",\"after\":" QUALITY("%s", "8.0") "}",
+             "\"reward_first\":0.5,\"reward_last\":0.9,\"before\":" QUALITY("0.5", "0.25", "0.5", "10.0") ",\"after\":" QUALITY("0.75", "0.125", "%s", "8.0") "}",
              updates, 64 * updates, soft);
     put_file(dir, "report.json", report);
     for (int life = 0; life < 2; life++) {
@@ -195,11 +195,18 @@ START_TEST(the_table_has_the_best_first_and_what_is_missing_is_empty)
     line[2] = strstr(table, "| lr=3 | 0 | |");
     ck_assert_msg(line[0] != NULL && line[1] > line[0] && line[2] > line[1], "%s", table);
     /* 0.82 and half of the 95 %% interval of two: 12.706 * 0.0283 / sqrt(2) */
-    ck_assert_msg(strstr(line[0], "| 0.820 ± 0.254 | +0.0 ± 0.0 | +0.0 ± 0.0 | 0.80x ± 0.00 |") != NULL, "%s", table);
+    ck_assert_msg(strstr(line[0], "| 0.820 ± 0.254 | +25.0 ± 0.0 | -12.5 ± 0.0 | 0.80x ± 0.00 | 3.5 ± 0.0 | 2.0 ± 0.0 | 2560 ± 0 | 70 ± 0 |") != NULL, "%s", table);
     ck_assert_msg(strstr(line[0], "| 1648 |\n") != NULL, "%s", table);
     snprintf(path, sizeof path, "%s/sweep.png", folder);
     ck_assert(file_exists(path));
     ck_assert_ptr_null(strstr(table, "version"));
+    mem_free(table);
+    for (size_t k = 0; k < r[1].curves.points; k++) /* one run of lr=1 falls short of the level */
+        r[1].curves.reward[k] = 0.5;
+    ck_assert_int_eq(sweep_report_write(folder, "t", &p, r, 0.7125, &e), 0);
+    snprintf(path, sizeof path, "%s/sweep.md", folder);
+    ck_assert_int_eq(file_read_all(path, 1 << 16, &table, NULL, &e), 0);
+    ck_assert_msg(strstr(table, "| 1648, 1 of 2 |\n") != NULL, "%s", table);
     mem_free(table);
     snprintf(r[0].version, sizeof r[0].version, "abc");
     snprintf(r[3].version, sizeof r[3].version, "def+");

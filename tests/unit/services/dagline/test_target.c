@@ -73,6 +73,47 @@ START_TEST(the_known_answers_are_right)
 }
 END_TEST
 
+/* The draws are of the densities: shares of the modes, moments of the funnel, and of a well by the midpoint rule. */
+START_TEST(the_draws_are_of_the_densities)
+{
+    enum { N = 20000 };
+    struct rng g = rng_stream(7, 7, 7);
+    const struct target *nine = find("9of25"), *funnel = find("funnel"), *wells = find("manywell");
+    double count[TARGET_MODES_MAX] = {0}, chi2 = 0.0, x[TARGET_D_MAX], neck = 0.0, wide = 0.0, right = 0.0, square = 0.0;
+    for (int n = 0; n < N; n++) {
+        nine->draw(x, &g);
+        count[target_mixture_nearest(nine->mixture, x)]++;
+        funnel->draw(x, &g);
+        neck += x[0] * x[0] / N;
+        wide += x[9] * x[9] * exp(-x[0]) / N;
+    }
+    for (size_t i = 0; i < nine->mixture->count; i++) {
+        const double expected = N * nine->mixture->weight[i];
+        chi2 += (count[i] - expected) * (count[i] - expected) / expected;
+    }
+    ck_assert_double_lt(chi2, 26.12); /* 8 degrees of freedom: exceeded by chance once in a thousand */
+    ck_assert_double_eq_tol(neck, 9.0, 4.0 * 9.0 * sqrt(2.0 / N));
+    ck_assert_double_eq_tol(wide, 1.0, 4.0 * sqrt(2.0 / N));
+
+    double whole = 0.0, want_right = 0.0, want_square = 0.0;
+    for (double u = -4.0; u < 4.0; u += 1e-3) {
+        const double at = u + 5e-4, p = exp(-at * at * at * at + 6.0 * at * at + 0.5 * at);
+        whole += p;
+        want_right += at > 0.0 ? p : 0.0;
+        want_square += at * at * p;
+    }
+    for (int n = 0; n < N / 16; n++) {
+        wells->draw(x, &g);
+        for (int i = 0; i < 16; i++) {
+            right += (x[2 * i] > 0.0) / (double)N;
+            square += x[2 * i] * x[2 * i] / N;
+        }
+    }
+    ck_assert_double_eq_tol(right, want_right / whole, 4.0 * 0.5 / sqrt(N));
+    ck_assert_double_eq_tol(square, want_square / whole, 0.02); /* its standard deviation is 0.6 */
+}
+END_TEST
+
 static double squared(const double *x, const double *y, size_t D)
 {
     double s = 0.0;
@@ -238,7 +279,7 @@ static struct target_result train(struct target_options o)
 {
     struct target_result r;
     struct err e;
-    o.target = find("25gmm");
+    o.target = o.target == NULL ? find("25gmm") : o.target;
     o.batch = 48;
     o.steps = 10;
     o.samples = 480;
@@ -286,6 +327,168 @@ START_TEST(an_untrained_chain_has_the_weights_of_the_reference_process)
 }
 END_TEST
 
+static double narrow_log_density(const double *x)
+{
+    return -(x[0] * x[0] + x[1] * x[1]) / 5.0 - log(2.0 * 3.14159265358979323846 * 2.5);
+}
+
+/* The reference process ends in N(0, 5 I).  Towards N(0, 2.5 I) its log weights have a mean of log 2 - 1 and a standard
+ * deviation of 1, the weights themselves a mean of 1; of its samples exp(-0.75) lie beyond 5 standard deviations of a mode
+ * at the origin. */
+START_TEST(the_figures_of_an_untrained_chain_are_the_known_ones)
+{
+    static const double at_origin[1][2] = {{0.0, 0.0}}, apart[2][2] = {{-1.0, 0.0}, {1.0, 0.0}};
+    static const double one[] = {1.0}, halves[] = {0.5, 0.5}, uneven[] = {0.25, 0.75};
+    const struct target_mixture mixture[] = {{1, at_origin, one}, {2, apart, halves}, {2, apart, uneven}};
+    struct target_result r[3];
+    struct err e;
+    for (int i = 0; i < 3; i++) {
+        const struct target narrow = {.name = "narrow", .D = 2, .sigma2 = 5.0, .log_density = narrow_log_density,
+                                      .draw = reference_draw, .mixture = &mixture[i]};
+        const struct target_options o = {.target = &narrow, .objective = OBJECTIVE_TB, .iterations = 1, .lr_final = 1.0, .seed = 4,
+                                         .batch = 64, .steps = 10, .samples = 500, .threads = 2}; /* in batches, the last one shorter */
+        ck_assert_msg(target_train(&r[i], &o, NULL, NULL, 1, &e) == 0, "%s", e.text);
+    }
+    ck_assert_double_eq_tol(r[0].dlogz, 1.0 - log(2.0), 4.0 / sqrt(500.0));
+    ck_assert_double_eq_tol(r[0].dlogz_rw, 0.0, 0.1);
+    ck_assert_double_eq_tol(r[0].far, exp(-0.75), 4.0 * 0.5 / sqrt(500.0));
+    ck_assert_double_eq_tol(r[0].modes_chi2, 0.0, 1e-12);
+    ck_assert_double_lt(r[1].modes_chi2, 10.83); /* 1 degree of freedom: exceeded by chance once in a thousand */
+    ck_assert_double_eq_tol(r[2].modes_chi2, 500.0 / 3.0, 80.0); /* halves where a quarter and three are wanted */
+}
+END_TEST
+
+static double prior_log_density(const double *x)
+{
+    return target_mixture_log_density(find("9of25")->prior, x);
+}
+
+/* Where the target is the prior itself there is nothing to learn: the reward is 0 everywhere, and so is every residual. */
+START_TEST(a_target_that_is_the_prior_leaves_the_policy_where_it_is)
+{
+    static const struct target_options runs[] = {{.objective = OBJECTIVE_RTB},
+                                                 {.objective = OBJECTIVE_RTB, .replay = TARGET_REPLAY_PRIOR},
+                                                 {.objective = OBJECTIVE_RELATIVE_VARGRAD},
+                                                 {.objective = OBJECTIVE_RESIDUAL_DB, .forward_looking = true}};
+    struct target same = *find("9of25");
+    same.log_density = prior_log_density;
+    same.mixture = same.prior;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        struct target_options o = runs[i];
+        struct target_result r;
+        struct err e;
+        o.target = &same;
+        o.iterations = 6;
+        o.seed = 5;
+        o.batch = 32;
+        o.steps = 50;
+        o.samples = 320;
+        o.lr = o.flow_lr = o.log_z_lr = 1e-2;
+        o.lr_final = 1.0;
+        o.threads = 2;
+        ck_assert_msg(target_train(&r, &o, NULL, NULL, 1, &e) == 0, "%s", e.text);
+        ck_assert_msg(fabs(r.dlogz) < 1e-3, "run %zu: %g", i, r.dlogz);
+        ck_assert_msg(r.modes_chi2 < 51.2, "run %zu: %g", i, r.modes_chi2); /* 24 degrees of freedom: once in a thousand */
+    }
+}
+END_TEST
+
+struct heard {
+    double mean[2]; /* loss of every even and every odd update */
+    int n[2];
+};
+
+static void hear(void *arg, uint64_t iteration, double loss, const struct target_result *r)
+{
+    struct heard *h = arg;
+    const size_t i = iteration % 2;
+    (void)r;
+    h->mean[i] += (loss - h->mean[i]) / ++h->n[i];
+}
+
+enum { HEARD_STEPS = 10 };
+
+/* Losses of a policy that never moves. */
+static struct heard losses(const struct target *t, struct target_options o)
+{
+    struct heard h = {0};
+    struct target_result r;
+    struct err e;
+    o.target = t;
+    o.iterations = 61;
+    o.seed = 6;
+    o.batch = 256;
+    o.steps = HEARD_STEPS;
+    o.samples = 8;
+    o.lr_final = 1.0;
+    o.threads = 2;
+    ck_assert_msg(target_train(&r, &o, hear, &h, 1, &e) == 0, "%s", e.text);
+    return h;
+}
+
+static double log_plane(const double *x, double variance)
+{
+    return -(x[0] * x[0] + x[1] * x[1]) / (2.0 * variance) - log(2.0 * 3.14159265358979323846 * variance);
+}
+
+/* E of one transition's squared residual, of chains made here: psi(x_k) + log p_F - log q - psi(x_{k+1}) of the reference
+ * process, psi(x_k) - psi(x_{k+1}) of the prior's. */
+static double expected_loss(const struct target *t)
+{
+    enum { N = 20000 };
+    struct rng g = rng_stream(9, 9, 9);
+    const double dt = 1.0 / HEARD_STEPS, v = t->sigma2 * dt;
+    double sum = 0.0;
+    for (int n = 0; n < N; n++) {
+        double x[2] = {0.0, 0.0}, psi = 0.0;
+        for (int k = 0; k < HEARD_STEPS; k++) {
+            const double share = k / (k + 1.0), at = (k + 1) * dt;
+            double u[2] = {0.0, 0.0}, next[2], off[2], back[2];
+            if (t->prior != NULL)
+                target_mixture_drift(u, t->prior, t->sigma2, x, k * dt);
+            for (int i = 0; i < 2; i++) {
+                off[i] = sqrt(v) * target_normal(&g);
+                next[i] = x[i] + dt * u[i] + off[i];
+                back[i] = x[i] - share * next[i];
+            }
+            const double ratio = t->prior != NULL ? 0.0 : log_plane(off, v) - (k == 0 ? 0.0 : log_plane(back, v * share));
+            const double log_r = t->log_density(next) - (t->prior != NULL ? target_mixture_log_density(t->prior, next) : 0.0);
+            const double there = at * log_r + (t->prior != NULL || k + 1 == HEARD_STEPS ? 0.0 : (1.0 - at) * log_plane(next, t->sigma2 * at));
+            sum += pow(psi + ratio - there, 2.0) / ((double)N * HEARD_STEPS);
+            psi = there;
+            memcpy(x, next, sizeof x);
+        }
+    }
+    return sum;
+}
+
+START_TEST(the_losses_of_an_untrained_chain_are_those_of_its_process)
+{
+    const struct target reference = {
+        .name = "reference", .D = 2, .sigma2 = 5.0, .log_density = reference_log_density, .draw = reference_draw};
+    /* chains made backwards from the process's own ends are the process's */
+    const struct heard replayed = losses(&reference, (struct target_options){.objective = OBJECTIVE_DAG_DB, .replay = TARGET_REPLAY_UNIFORM});
+    ck_assert_double_eq_tol(replayed.mean[0] / replayed.mean[1], 1.0, 0.05);
+    /* what looks forward is the target near the end and the reference process near the beginning, or the reward alone */
+    struct heard h = losses(&reference, (struct target_options){.objective = OBJECTIVE_DAG_DB, .forward_looking = true});
+    ck_assert_double_eq_tol(h.mean[1] / expected_loss(&reference), 1.0, 0.05);
+    h = losses(find("9of25"), (struct target_options){.objective = OBJECTIVE_RESIDUAL_DB, .forward_looking = true});
+    ck_assert_double_eq_tol(h.mean[1] / expected_loss(find("9of25")), 1.0, 0.05);
+}
+END_TEST
+
+START_TEST(exploration_has_fallen_to_nothing_after_its_steps)
+{
+    const struct target_options plain = {.objective = OBJECTIVE_TB, .iterations = 4, .lr = 1e-2, .log_z_lr = 0.1};
+    struct target_options explores = plain;
+    explores.exploration = 1.0;
+    const double none = train(plain).dlogz;
+    ck_assert_double_eq(train(explores).dlogz, none); /* over no update at all */
+    explores.exploration_steps = 2;
+    ck_assert_double_ne(train(explores).dlogz, none);
+}
+END_TEST
+
 START_TEST(every_objective_and_replay_learns)
 {
     static const struct target_options runs[] = {
@@ -307,6 +510,14 @@ START_TEST(every_objective_and_replay_learns)
         const double after = train(o).dlogz;
         ck_assert_msg(after < 0.8 * before, "run %zu: %g, was %g", i, after, before);
     }
+    /* and beside a prior */
+    struct target_options o = {.target = find("9of25"), .objective = OBJECTIVE_RTB, .iterations = 1};
+    const double prior = train(o).dlogz;
+    o.iterations = 200;
+    o.lr = 2e-3;
+    o.log_z_lr = 0.1;
+    const double after = train(o).dlogz;
+    ck_assert_msg(after < 0.9 * prior, "%g, was %g", after, prior);
 }
 END_TEST
 
@@ -336,6 +547,8 @@ START_TEST(options_that_do_not_go_together_are_refused)
 END_TEST
 
 SUITE("dagline/target", 120, options_that_do_not_go_together_are_refused, gradients_are_those_of_the_densities, the_known_answers_are_right,
+      the_draws_are_of_the_densities, the_figures_of_an_untrained_chain_are_the_known_ones,
+      the_losses_of_an_untrained_chain_are_those_of_its_process, a_target_that_is_the_prior_leaves_the_policy_where_it_is, exploration_has_fallen_to_nothing_after_its_steps,
       transport_is_the_best_of_all_permutations, an_untrained_chain_has_the_weights_of_the_reference_process,
       the_drift_to_a_mixture_is_its_score, t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights,
       every_objective_and_replay_learns)
