@@ -101,6 +101,17 @@ START_TEST(the_noise_of_a_transition_gives_back_its_mean)
 }
 END_TEST
 
+/* D elements take more than one block of work memory. */
+START_TEST(every_element_of_the_noise_has_its_own_address)
+{
+    static real z[D];
+    const struct rng g = rng_stream_id(7, IDS[1], 3);
+    chain_noise(z, 7, IDS[1], 3, D);
+    for (size_t i = 0; i < D; i++)
+        ck_assert_double_eq((double)z[i], (double)rng_normal_at(&g, i));
+}
+END_TEST
+
 static int refuse(void *arg, real *out, const real *x, int t, struct err *e)
 {
     (void)arg;
@@ -122,4 +133,5 @@ START_TEST(an_error_of_the_network_ends_the_chain)
 END_TEST
 
 SUITE("diffusion/chain", 10, a_sample_is_the_same_in_any_batch,
-      the_noise_of_a_transition_gives_back_its_mean, an_error_of_the_network_ends_the_chain)
+      the_noise_of_a_transition_gives_back_its_mean, every_element_of_the_noise_has_its_own_address,
+      an_error_of_the_network_ends_the_chain)

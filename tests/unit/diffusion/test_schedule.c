@@ -233,6 +233,9 @@ START_TEST(variance_modes_change_the_variance_and_keep_the_mean)
         near("mean_out", k.mean_out, base.mean_out, 1e-15);
         near("q_var", k.q_var, q, 1e-15);
     }
+    /* a step that goes nowhere has no noising density, and takes no noise */
+    ck_assert_int_eq(transition_kernel_init(&k, abar_t, abar_t, PREDICTION_EPSILON, &cases[4].o, 0.123, NULL), 0);
+    ck_assert(k.q_var == 0.0 && k.var == 0.123 && !k.stochastic);
 }
 END_TEST
 
@@ -254,6 +257,9 @@ START_TEST(the_last_step_keeps_its_variance_by_the_clamp_or_takes_its_mean)
     o.clamp_last = o.last_step_mean = true;
     ck_assert_int_eq(schedule_plan(k, &s, &o, NULL), 0);
     ck_assert(k[49].var > 0.0 && !k[49].stochastic && k[48].stochastic);
+
+    const struct schedule own = schedule_of(sd_config()); /* ends at abar_0 itself: a clamp changes nothing */
+    ck_assert(!schedule_plan_departs(&own, &o));
 }
 END_TEST
 

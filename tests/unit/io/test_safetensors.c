@@ -114,17 +114,19 @@ START_TEST(lengths_that_lie_are_refused)
     static const struct {
         uint8_t bytes[16];
         size_t size;
-    } cases[] = {{{0}, 0},
-                 {{2}, 7},
-                 {{3, 0, 0, 0, 0, 0, 0, 0, '{', '}'}, 10},
-                 {{1, 0xe1, 0xf5, 5, 0, 0, 0, 0, '{', '}'}, 10}, /* 100,000,001 */
-                 {{255, 255, 255, 255, 255, 255, 255, 255, '{', '}'}, 10}};
+        const char *word;
+    } cases[] = {{{0}, 0, "no safetensors"},
+                 {{2}, 7, "no safetensors"},
+                 {{3, 0, 0, 0, 0, 0, 0, 0, '{', '}'}, 10, "cut short"},
+                 {{1, 0xe1, 0xf5, 5, 0, 0, 0, 0, '{', '}'}, 10, "at most"}, /* 100,000,001 */
+                 {{255, 255, 255, 255, 255, 255, 255, 255, '{', '}'}, 10, "at most"}};
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct safetensors *f;
         struct err e;
         ck_assert_int_eq(safetensors_open_memory(&f, cases[i].bytes, cases[i].size, "memory", &e),
                          -1);
         ck_assert_int_eq(e.code, ERR_INVALID);
+        ck_assert_msg(strstr(e.text, cases[i].word) != NULL, "case %zu: %s", i, e.text);
     }
 }
 END_TEST
@@ -212,6 +214,8 @@ START_TEST(a_missing_tensor_and_a_wrong_shape_are_told_apart)
     ck_assert_int_eq(safetensors_load(f, "half", (int64_t[]){3, 2}, 2, v, &e), -1);
     ck_assert_int_eq(e.code, ERR_SHAPE);
     ck_assert_str_eq(e.text, "memory: tensor half is F16 [2,3], expected [3,2]");
+    ck_assert_int_eq(safetensors_load(f, "half", (int64_t[]){2}, 1, v, &e), -1); /* fewer dimensions */
+    ck_assert_int_eq(e.code, ERR_SHAPE);
     int64_t i64[6];
     ck_assert_int_eq(safetensors_to_int64(safetensors_find(f, "half"), i64, &e), -1);
     ck_assert_int_eq(e.code, ERR_SHAPE);
@@ -223,12 +227,15 @@ END_TEST
 START_TEST(unwritable_items_are_refused)
 {
     static const float large = 70000.0f, infinite = INFINITY;
+    static const float rounds_up = 65520.0f, rounds_down = 65519.996f; /* the largest half is 65504, the next would be 65536 */
     const struct safetensors_item overflow = {.name = "w", .dtype = DTYPE_F16, .data = &large};
     const struct safetensors_item twice[] = {{.name = "w", .dtype = DTYPE_F32, .data = &large},
                                              {.name = "w", .dtype = DTYPE_F32, .data = &large}};
     const struct safetensors_item reserved = {
         .name = "__metadata__", .dtype = DTYPE_F32, .data = &large};
     const struct safetensors_item fine = {.name = "w", .dtype = DTYPE_F16, .data = &infinite};
+    const struct safetensors_item beyond = {.name = "w", .dtype = DTYPE_F16, .data = &rounds_up};
+    const struct safetensors_item below = {.name = "w", .dtype = DTYPE_F16, .data = &rounds_down};
     uint8_t *bytes;
     size_t size;
     struct err e;
@@ -237,6 +244,9 @@ START_TEST(unwritable_items_are_refused)
     ck_assert_int_eq(safetensors_encode(&bytes, &size, twice, 2, NULL, 0, &e), -1);
     ck_assert_int_eq(safetensors_encode(&bytes, &size, &reserved, 1, NULL, 0, &e), -1);
     ck_assert_int_eq(safetensors_encode(&bytes, &size, &fine, 1, NULL, 0, &e), 0);
+    mem_free(bytes);
+    ck_assert_int_eq(safetensors_encode(&bytes, &size, &beyond, 1, NULL, 0, &e), -1);
+    ck_assert_int_eq(safetensors_encode(&bytes, &size, &below, 1, NULL, 0, &e), 0);
     mem_free(bytes);
 }
 END_TEST
@@ -278,6 +288,7 @@ START_TEST(shards_open_as_one_file)
         {"{\"weight_map\":{\"half\":\"1.safetensors\",\"x\":\"copy.safetensors\"}}",
          -1}, /* half twice */
         {"{\"weight_map\":{\"half\":\"../1.safetensors\"}}", -1},
+        {"{\"weight_map\":{\"half\":\"./1.safetensors\"}}", -1}, /* there, and still a path */
         {"{\"weight_map\":{\"half\":7}}", -1},
         {"{\"weights\":{}}", -1},
     };

@@ -1,5 +1,6 @@
 /* Rollouts of the tiny model: which states get a picture, and which picture. */
 #include "base/mem.h"
+#include "base/rng.h"
 #include "diffusion/step.h"
 #include "run/rollout.h"
 #include "run/run_chain.h"
@@ -15,7 +16,9 @@ static struct pipeline *p;
 static struct transition_kernel kernels[STEPS];
 
 static bool undecoded;
-static double fraction = 1.0;
+static double fraction = 1.0, guidance = 1.0;
+static uint32_t group_size = 1;
+static uint64_t counter;
 static struct run_spec run;
 
 static void make(struct trajectory *out[COUNT], double abar, bool by_base)
@@ -28,18 +31,18 @@ static void make(struct trajectory *out[COUNT], double abar, bool by_base)
                             .seed = 5,
                             .steps = STEPS,
                             .eta = 1.0,
-                            .guidance = 1.0,
+                            .guidance = guidance,
                             .variance = "floor",
                             .variance_floor = 0.25,
                             .last_step_mean = true,
                             .transition_fraction = fraction,
-                            .group_size = 1,
+                            .group_size = group_size,
                             .forward_looking = true,
                             .forward_looking_abar = abar,
                             .forward_looking_base = by_base,
                             .undecoded = undecoded};
     ck_assert_msg(run_chain_plan(kernels, &run, pipeline_schedule(p), &e) == 0, "%s", e.text);
-    const struct rollout_request q = {&run, kernels, &set, &base, 0, 0, COUNT};
+    const struct rollout_request q = {&run, kernels, &set, &base, 0, counter, COUNT};
     ck_assert_msg(rollout_make(out, p, &q, NULL, NULL, &e) == 0, "%s", e.text);
     for (int i = 0; i < COUNT; i++)
         ck_assert_msg(trajectory_check(out[i], false, &e) == 0, "%s", e.text);
@@ -128,6 +131,7 @@ START_TEST(pictures_by_the_base_model_do_not_move_with_the_policy)
     struct pipeline *base;
     struct trajectory *own[COUNT], *fixed[COUNT];
     const struct pipeline_options train = {.threads = 2, .train = true}, infer = {.threads = 1};
+    guidance = 3.0; /* of the chain; a picture is the conditional branch's alone */
     ck_assert_msg(pipeline_open(&p, MODEL, &train, &e) == 0 && pipeline_open(&base, MODEL, &infer, &e) == 0, "%s",
                   e.text);
     for (int moved = 0; moved < 2; moved++) {
@@ -160,8 +164,66 @@ START_TEST(pictures_by_the_base_model_do_not_move_with_the_policy)
         }
         ck_assert_int_eq(pipeline_touch(p, &e), 0);
     }
+    guidance = 1.0;
     pipeline_close(p);
     pipeline_close(base);
+}
+END_TEST
+
+START_TEST(a_group_has_one_prompt_and_the_next_one_its_own)
+{
+    struct err e;
+    struct trajectory *out[COUNT];
+    uint32_t changes = 0, before = 0;
+    ck_assert_msg(pipeline_open(&p, MODEL, &(struct pipeline_options){.threads = 1}, &e) == 0, "%s", e.text);
+    group_size = COUNT;
+    for (counter = 0; counter < 10 * COUNT; counter += COUNT) {
+        make(out, 2.0, false);
+        for (uint32_t i = 0; i < COUNT; i++)
+            ck_assert_uint_eq(out[i]->prompt_index, out[0]->prompt_index);
+        ck_assert(memcmp(out[0]->latents, out[1]->latents, sizeof(float) * trajectory_latent_elements(out[0])) != 0);
+        changes += counter > 0 && out[0]->prompt_index != before;
+        before = out[0]->prompt_index;
+        for (uint32_t i = 0; i < COUNT; i++)
+            trajectory_free(out[i]);
+    }
+    ck_assert_uint_gt(changes, 0);
+    counter = 0;
+    group_size = 1;
+    pipeline_close(p);
+}
+END_TEST
+
+/* Which transitions are kept is no function of the noise that made them. */
+START_TEST(the_choice_of_transitions_has_draws_of_its_own)
+{
+    struct err e;
+    struct trajectory *out[COUNT];
+    uint32_t same[STEPS + 1] = {0}, made = 0;
+    ck_assert_msg(pipeline_open(&p, MODEL, &(struct pipeline_options){.threads = 1}, &e) == 0, "%s", e.text);
+    fraction = 0.5;
+    for (counter = 0; counter < 20; counter += COUNT, made += COUNT) {
+        make(out, 2.0, false);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            for (uint32_t draw = 0; draw <= STEPS; draw++) {
+                bool keep[STEPS], equal = true;
+                double u[STEPS];
+                struct rng g = rng_stream_id(run.seed, out[i]->id, draw);
+                for (int k = 0; k < STEPS; k++)
+                    u[k] = rng_uniform(&g);
+                ck_assert_uint_eq(trajectory_choose(keep, STEPS, STEPS - 1, fraction, u), out[i]->transition_count);
+                for (uint32_t k = 0; k < out[i]->transition_count; k++)
+                    equal = equal && keep[out[i]->transitions[k].step];
+                same[draw] += equal;
+            }
+            trajectory_free(out[i]);
+        }
+    }
+    for (int draw = 0; draw <= STEPS; draw++)
+        ck_assert_msg(same[draw] < made, "draw %d of the chain chooses", draw);
+    fraction = 1.0;
+    counter = 0;
+    pipeline_close(p);
 }
 END_TEST
 
@@ -196,5 +258,6 @@ START_TEST(a_message_keeps_its_bound_which_follows_what_is_sent)
 END_TEST
 
 SUITE("run/rollout", 60, a_message_keeps_its_bound_which_follows_what_is_sent, undecoded_trajectories_carry_what_the_pictures_are_decoded_from,
-      pictures_by_the_base_model_do_not_move_with_the_policy,
+      pictures_by_the_base_model_do_not_move_with_the_policy, a_group_has_one_prompt_and_the_next_one_its_own,
+      the_choice_of_transitions_has_draws_of_its_own,
       states_near_noise_get_no_picture_and_the_others_the_same_one)
