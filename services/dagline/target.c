@@ -189,6 +189,29 @@ static void manywell_draw(double *x, struct rng *g)
     }
 }
 
+bool target_langevin(const struct target *target, double *x, double *log_r, double h, struct rng *g)
+{
+    const size_t D = target->D;
+    double grad[TARGET_D_MAX], there[TARGET_D_MAX], back[TARGET_D_MAX], forth = 0.0, home = 0.0;
+    target->gradient(grad, x);
+    for (size_t i = 0; i < D; i++) {
+        const double z = target_normal(g);
+        there[i] = x[i] + 0.5 * h * grad[i] + sqrt(h) * z;
+        forth += 0.5 * z * z;
+    }
+    const double next = target->log_density(there);
+    target->gradient(back, there);
+    for (size_t i = 0; i < D; i++) {
+        const double z = (x[i] - there[i] - 0.5 * h * back[i]) / sqrt(h);
+        home += 0.5 * z * z;
+    }
+    if (!(log(rng_uniform(g) + 1e-300) < next - *log_r + forth - home))
+        return false;
+    memcpy(x, there, D * sizeof *x);
+    *log_r = next;
+    return true;
+}
+
 int target_find(const struct target **out, const char *name, struct err *e)
 {
     static const double half_log_two_pi = 0.91893853320467274178;

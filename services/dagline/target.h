@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/rng.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define TARGET_D_MAX 32
@@ -50,6 +51,10 @@ void target_mixture_drift(double *u, const struct target_mixture *m, double sigm
 
 /* The mean that x is nearest to. */
 size_t target_mixture_nearest(const struct target_mixture *m, const double *x);
+
+/* One Metropolis-adjusted Langevin step of size h from x, whose log density is *log_r; true where it was accepted, and both
+ * are the new ones. */
+bool target_langevin(const struct target *target, double *x, double *log_r, double h, struct rng *g);
 
 /* A draw of N(0, 1). */
 double target_normal(struct rng *g);

@@ -366,30 +366,6 @@ static void take_from(struct run *r, struct buffer *q, bool by_rank, uint32_t st
     }
 }
 
-/* One Metropolis-adjusted Langevin step of size h; true where it was accepted. */
-static bool langevin(const struct target *target, double *x, double *log_r, double h, struct rng *g)
-{
-    const size_t D = target->D;
-    double grad[TARGET_D_MAX], there[TARGET_D_MAX], back[TARGET_D_MAX], forth = 0.0, home = 0.0;
-    target->gradient(grad, x);
-    for (size_t i = 0; i < D; i++) {
-        const double z = target_normal(g);
-        there[i] = x[i] + 0.5 * h * grad[i] + sqrt(h) * z;
-        forth += 0.5 * z * z;
-    }
-    const double next = target->log_density(there);
-    target->gradient(back, there);
-    for (size_t i = 0; i < D; i++) {
-        const double z = (x[i] - there[i] - 0.5 * h * back[i]) / sqrt(h);
-        home += 0.5 * z * z;
-    }
-    if (!(log(rng_uniform(g) + 1e-300) < next - *log_r + forth - home))
-        return false;
-    memcpy(x, there, D * sizeof *x);
-    *log_r = next;
-    return true;
-}
-
 static void search(struct run *r, uint32_t step)
 {
     struct rng g = rng_stream(r->o->seed, STREAM_LOCAL, step);
@@ -400,7 +376,7 @@ static void search(struct run *r, uint32_t step)
             x[i] = (double)r->buffer.x[at * r->D + i];
         double log_r = r->target->log_density(x);
         for (int k = 0; k < LOCAL_STEPS; k++) {
-            const bool accepted = langevin(r->target, x, &log_r, r->local_step, &g);
+            const bool accepted = target_langevin(r->target, x, &log_r, r->local_step, &g);
             /* towards the wanted rate, slowly */
             r->local_step *= accepted ? exp(1e-4 * (1.0 - LOCAL_ACCEPTANCE)) : exp(-1e-4 * LOCAL_ACCEPTANCE);
             if (accepted && k >= LOCAL_BURN_IN)
