@@ -236,6 +236,196 @@ START_TEST(cotangents_are_the_derivatives_of_the_loss)
 }
 END_TEST
 
+/* ---- values, which derivatives alone do not fix ---- */
+
+START_TEST(the_huber_loss_meets_the_square_where_it_begins)
+{
+    const struct objective_settings o = {.scale = 1.0, .beta = 1.0, .delta_max = 0.5};
+    static const double delta[] = {0.5 - 1e-9, 0.5 + 1e-9, -2.0}, loss[] = {0.25, 0.25, 2.0 * 0.5 * 2.0 - 0.25};
+    for (int i = 0; i < 3; i++)
+        ck_assert_double_eq_tol(run_one(&(struct objective_transition){.flow_t = delta[i]}, 1, &o).loss, loss[i], 1e-8);
+}
+END_TEST
+
+START_TEST(a_truncated_weight_is_the_ratio_up_to_its_largest)
+{
+    struct objective_settings o = {.kind = OBJECTIVE_DAG_DB, .scale = 0.5, .beta = 1.0, .ratio = RATIO_TRUNCATED, .weight_max = 2.0,
+                                   .policy_weight = 1.0};
+    struct objective_transition x = {.log_pf = log(1.5), .flow_t = 1.0}; /* in nats, whatever the scale */
+    ck_assert_double_eq_tol(run_one(&x, 1, &o).weight, 1.5, 1e-12);
+    ck_assert(!run_one(&x, 1, &o).clipped);
+    /* an action drawn anew is the policy's own; where there is none, the stored one is weighed */
+    o.kind = OBJECTIVE_DAG_KL;
+    o.ratio = RATIO_RESAMPLED;
+    ck_assert_double_eq_tol(run_one(&x, 1, &o).weight, 1.5, 1e-12);
+    x.fresh.drawn = true;
+    ck_assert_double_eq(run_one(&x, 1, &o).weight, 1.0);
+    o.kind = OBJECTIVE_DAG_DB;
+    o.ratio = RATIO_TRUNCATED;
+    x.log_pf = log(5.0);
+    const struct objective_cotangent c = run_one(&x, 1, &o);
+    ck_assert_double_eq(c.weight, 2.0);
+    ck_assert(c.clipped);
+    ck_assert_double_eq_tol(c.d_flow_t, 2.0 * 2.0 * (1.0 + 0.5 * log(5.0)), 1e-12);
+}
+END_TEST
+
+/* Three chains of two steps, whose residuals are far apart from step to step. */
+START_TEST(an_advantage_is_over_the_others_at_the_same_step)
+{
+    enum { M = 3, T = 2 };
+    static const double delta[M][T] = {{1.0, -30.0}, {2.0, -31.0}, {6.0, -35.0}};
+    struct objective_settings o = {.kind = OBJECTIVE_DAG_KL, .scale = 0.5, .beta = 1.0, .policy_weight = 0.7};
+    struct objective_transition x[M * T];
+    struct objective_chain chain[M];
+    struct objective_cotangent c[M * T];
+    for (size_t j = 0; j < M; j++) {
+        chain[j] = (struct objective_chain){.first = j * T, .count = T};
+        for (size_t k = 0; k < T; k++)
+            x[j * T + k] = (struct objective_transition){.flow_t = delta[j][k], .step = (uint32_t)k};
+    }
+    for (int clamped = 0; clamped < 2; clamped++) {
+        o.advantage_max = clamped ? 1.0 : 0.0;
+        objective_run(c, &(struct objective_batch){x, chain, M, M * T, M}, &o);
+        for (size_t j = 0; j < M; j++)
+            for (size_t k = 0; k < T; k++) {
+                double A = -delta[j][k];
+                for (size_t i = 0; i < M; i++)
+                    A += i == j ? 0.0 : delta[i][k] / (M - 1);
+                A = clamped ? fmax(-1.0, fmin(1.0, A)) : A;
+                ck_assert_double_eq_tol(c[j * T + k].d_log_pf, -0.7 / (M * T) * A * 0.5, 1e-12);
+            }
+    }
+    /* over the deviation of the others; of a single other one there is none */
+    o.advantage_max = 0.0;
+    o.standardise = true;
+    objective_run(c, &(struct objective_batch){x, chain, M, M * T, M}, &o);
+    ck_assert_double_eq_tol(c[0].d_log_pf, -0.7 / (M * T) * (3.0 / 2.0) * 0.5, 1e-8); /* 2 and 6: mean 4, deviation 2 */
+    objective_run(c, &(struct objective_batch){x, chain, 2, 2 * T, 2}, &o);
+    ck_assert_double_eq_tol(c[0].d_log_pf, -0.7 / (2 * T) * 1.0 * 0.5, 1e-7);
+}
+END_TEST
+
+/* Scores are silent beyond the clip in the unit of the scale; the flow is not. */
+START_TEST(the_clip_is_in_the_scaled_unit_and_silences_the_score_alone)
+{
+    struct objective_settings o = {.kind = OBJECTIVE_DAG_KL, .scale = 0.5, .beta = 1.0, .policy_weight = 1.0, .ratio = RATIO_CLIPPED,
+                                   .clip = 0.2};
+    for (int beyond = 0; beyond < 2; beyond++) {
+        /* the residual is below 0: more of this action is wanted */
+        const struct objective_transition x = {.log_pf = beyond ? 0.41 : 0.39, .flow_t = -3.0};
+        const struct objective_cotangent c = run_one(&x, 1, &o);
+        ck_assert_int_eq(c.clipped, beyond);
+        ck_assert_int_eq(c.d_log_pf == 0.0, beyond);
+        ck_assert_double_ne(c.d_flow_t, 0.0);
+    }
+    o.kind = OBJECTIVE_DDPO;
+    for (int beyond = 0; beyond < 2; beyond++) {
+        const struct objective_transition x = {.log_pf = beyond ? 0.41 : 0.39};
+        const struct objective_chain chain = {.count = 1, .advantage = 1.0};
+        struct objective_cotangent c;
+        objective_run(&c, &(struct objective_batch){&x, &chain, 1, 1, 1}, &o);
+        ck_assert_int_eq(c.clipped, beyond);
+    }
+}
+END_TEST
+
+START_TEST(ddpos_loss_is_the_worse_of_the_ratio_and_its_clip_by_a_bounded_advantage)
+{
+    const struct objective_settings o = {.kind = OBJECTIVE_DDPO, .scale = 1.0, .clip = 1.64, .advantage_max = 5.0};
+    static const struct {
+        double advantage, log_ratio, loss, slope; /* of an update of two */
+    } cases[] = {{1.0, 2.0, -0.5 * 5.155169510, 0.0},  /* exp(1.64) */
+                 {-1.0, -2.0, 0.5 * 0.1939800, 0.0},   /* exp(-1.64) */
+                 {-1.0, 2.0, 0.5 * 7.389056099, 0.5 * 7.389056099},
+                 {100.0, 0.0, -0.5 * 5.0, -0.5 * 5.0},
+                 {-100.0, 0.0, 0.5 * 5.0, 0.5 * 5.0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct objective_transition x = {.log_pf = cases[i].log_ratio};
+        const struct objective_chain chain = {.count = 1, .advantage = cases[i].advantage};
+        struct objective_cotangent c;
+        objective_run(&c, &(struct objective_batch){&x, &chain, 1, 2, 2}, &o);
+        ck_assert_double_eq_tol(c.loss, cases[i].loss, 1e-6);
+        ck_assert_double_eq_tol(c.d_log_pf, cases[i].slope, 1e-6);
+    }
+}
+END_TEST
+
+/* A chain of three steps: six stretches, by lambda to the power of their length. */
+START_TEST(subtb_weighs_every_stretch_by_its_length)
+{
+    const double lambda = 0.8, S = 0.5, beta = 2.0;
+    const struct objective_settings o = {.kind = OBJECTIVE_DAG_SUBTB, .scale = S, .beta = beta, .lambda = lambda};
+    struct rng g = rng_stream(1, 13, 0);
+    struct objective_transition x[3];
+    struct objective_cotangent c[3];
+    for (int i = 0; i < 3; i++) {
+        x[i] = any_transition(&g);
+        x[i].terminal = i == 2;
+    }
+    double want = 0.0, total = 0.0, got = 0.0;
+    for (int m = 0; m < 3; m++) {
+        double sum = x[m].flow_t + beta * x[m].psi_t;
+        for (int e = m; e < 3; e++) {
+            sum += S * (x[e].log_pf - x[e].log_pb);
+            const double delta = sum - (x[e].terminal ? 0.0 : x[e].flow_s) - beta * x[e].psi_s;
+            want += pow(lambda, e - m + 1) * delta * delta;
+            total += pow(lambda, e - m + 1);
+        }
+    }
+    const struct objective_chain chain = {.count = 3};
+    objective_run(c, &(struct objective_batch){x, &chain, 1, 12, 4}, &o); /* of four chains */
+    for (int i = 0; i < 3; i++)
+        got += c[i].loss;
+    ck_assert_double_eq_tol(got, want / total / 4.0, 1e-12);
+}
+END_TEST
+
+START_TEST(a_chains_residual_is_its_ratios_less_its_reward_and_from_the_start_where_no_prior_is_kept)
+{
+    static const struct {
+        enum objective_kind kind;
+        double delta[2];
+    } cases[] = {
+        /* log Z .3, S 1/2, prior -4 and -6, sum c 1.5 and 3.5 (against the base 1 and 2), beta r 2 and 6 */
+        {OBJECTIVE_TB, {0.3 - 2.0 + 1.5 - 2.0, 0.3 - 3.0 + 3.5 - 6.0}},
+        {OBJECTIVE_RTB, {0.3 + 1.0 - 2.0, 0.3 + 2.0 - 6.0}},
+        {OBJECTIVE_VARGRAD, {(-2.0 + 1.5 - 2.0 + 3.0 - 3.5 + 6.0) / 2.0, -(-2.0 + 1.5 - 2.0 + 3.0 - 3.5 + 6.0) / 2.0}},
+        {OBJECTIVE_RELATIVE_VARGRAD, {(1.0 - 2.0 - 2.0 + 6.0) / 2.0, -(1.0 - 2.0 - 2.0 + 6.0) / 2.0}}};
+    const struct objective_transition x[] = {
+        {.log_pf = 4.0, .log_pb = 2.0, .log_ratio_base = 1.5, .flow_t = 0.3}, {.log_pf = 3.0, .log_pb = 2.0, .log_ratio_base = 0.5, .flow_t = 7.0},
+        {.log_pf = 4.0, .log_pb = -2.0, .log_ratio_base = 3.0, .flow_t = 0.3}, {.log_pf = 3.0, .log_pb = 2.0, .log_ratio_base = 1.0, .flow_t = 7.0}};
+    const struct objective_chain chain[] = {{.count = 2, .reward = 1.0, .log_prior = -4.0},
+                                            {.first = 2, .count = 2, .reward = 3.0, .log_prior = -6.0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct objective_cotangent c[4];
+        objective_run(c, &(struct objective_batch){x, chain, 2, 4, 2},
+                      &(struct objective_settings){.kind = cases[i].kind, .scale = 0.5, .beta = 2.0});
+        for (int j = 0; j < 2; j++)
+            ck_assert_double_eq_tol(c[2 * j].delta, cases[i].delta[j], 1e-12);
+    }
+}
+END_TEST
+
+START_TEST(a_groups_softmax_is_of_rewards_over_their_unbiased_deviation)
+{
+    static const double reward[] = {10.0, 13.0, 16.0, 99.0}; /* deviation 3; the last one is of another prompt */
+    struct objective_transition x[4] = {{.log_pf = 0.7}, {.log_pf = 0.7}, {.log_pf = 0.7}, {.log_pf = 0.7}};
+    struct objective_chain chain[4];
+    struct objective_cotangent c[4];
+    double sum = 0.0;
+    for (size_t j = 0; j < 4; j++)
+        chain[j] = (struct objective_chain){.first = j, .count = 1, .group = j < 3, .reward = reward[j]};
+    objective_run(c, &(struct objective_batch){x, chain, 4, 4, 4},
+                  &(struct objective_settings){.kind = OBJECTIVE_GROUP_SOFTMAX, .scale = 0.5, .beta = 2.0});
+    for (int j = 0; j < 3; j++)
+        sum += exp(2.0 * j);
+    for (int j = 0; j < 3; j++)
+        ck_assert_double_eq_tol(c[j].delta, 1.0 / 3.0 - exp(2.0 * j) / sum, 1e-7);
+    ck_assert_double_eq(c[3].delta, 0.0);
+}
+END_TEST
+
 START_TEST(beta_warms_up_linearly_and_stays)
 {
     ck_assert_double_eq(objective_beta(100.0, 0.5, 0, 40), 0.0);
@@ -783,5 +973,10 @@ SUITE("trainer/objective", 30, t1_balance_holds_exactly_at_the_optimum_for_any_p
       t5_a_training_loop_finds_the_bias_on_policy_and_from_replay,
       t6_the_clipped_gradient_at_ratio_one_is_the_exact_policy_gradient, clipped_ratio_gives_zero_gradient,
       a_wide_clip_is_the_same_on_both_sides, a_group_far_apart_has_a_finite_loss,
+      the_huber_loss_meets_the_square_where_it_begins, a_truncated_weight_is_the_ratio_up_to_its_largest,
+      an_advantage_is_over_the_others_at_the_same_step, the_clip_is_in_the_scaled_unit_and_silences_the_score_alone,
+      ddpos_loss_is_the_worse_of_the_ratio_and_its_clip_by_a_bounded_advantage, subtb_weighs_every_stretch_by_its_length,
+      a_chains_residual_is_its_ratios_less_its_reward_and_from_the_start_where_no_prior_is_kept,
+      a_groups_softmax_is_of_rewards_over_their_unbiased_deviation,
       residual_objectives_start_at_minus_the_reward_of_the_end_alone, beta_warms_up_linearly_and_stays,
       the_learning_rate_falls_over_the_second_half)

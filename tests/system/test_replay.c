@@ -823,7 +823,7 @@ START_TEST(of_racing_writers_exactly_one_stores_each_trajectory)
 }
 END_TEST
 
-#define RACE_EVICTIONS 3000
+#define RACE_EVICTIONS 1500
 #define RACE_HELD 12 /* trajectories that the bound lets in */
 
 static struct replay_options crowded;

@@ -37,6 +37,26 @@ START_TEST(a_prompt_with_enough_rewards_is_measured_by_its_own_last_ones)
 }
 END_TEST
 
+START_TEST(sixteen_rewards_of_a_prompt_are_enough_and_fifteen_are_not)
+{
+    ck_assert_int_eq(ADVANTAGE_REWARDS_MIN, 16);
+    for (int before = 14; before <= 15; before++) {
+        struct advantage *a = advantage_new();
+        double out[2], reward[2] = {0.0, 0.0};
+        static const uint32_t prompt[] = {1, 2};
+        for (int i = 0; i < before; i++)
+            advantage_batch(a, out, reward, prompt, 1);
+        reward[0] = 1.0;
+        reward[1] = 9.0;
+        advantage_batch(a, out, reward, prompt, 2);
+        /* the batch's mean is 5, deviation 4; its own are 1/16 and sqrt(15)/16 */
+        ck_assert_double_eq_tol(out[0], before == 14 ? -1.0 : sqrt(15.0), 1e-5);
+        ck_assert_double_eq_tol(out[1], 1.0, 1e-6);
+        advantage_free(a);
+    }
+}
+END_TEST
+
 START_TEST(what_is_remembered_comes_back_and_nonsense_does_not)
 {
     struct advantage *a = advantage_new(), *b = advantage_new();
@@ -68,4 +88,5 @@ START_TEST(what_is_remembered_comes_back_and_nonsense_does_not)
 END_TEST
 
 SUITE("trainer/advantage", 20, a_prompt_with_few_rewards_is_measured_by_the_batch,
-      a_prompt_with_enough_rewards_is_measured_by_its_own_last_ones, what_is_remembered_comes_back_and_nonsense_does_not)
+      a_prompt_with_enough_rewards_is_measured_by_its_own_last_ones,
+      sixteen_rewards_of_a_prompt_are_enough_and_fifteen_are_not, what_is_remembered_comes_back_and_nonsense_does_not)
