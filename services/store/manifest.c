@@ -241,12 +241,15 @@ static void remove_file(const struct manifests *l, const struct checkpoint_ref *
 /* The manifests that the new one supersedes: beyond `keep`, or of its step under an older token. */
 static void prune(struct manifests *l, const struct checkpoint_ref *newest)
 {
-    for (size_t i = l->count; i-- > 0;) {
-        const struct checkpoint_ref *m = &l->list[i];
-        if (i < l->keep && (m->step != newest->step || m->token >= newest->token))
+    size_t kept = 0;
+    while (kept < l->count) {
+        const struct checkpoint_ref *m = &l->list[kept];
+        if (kept < l->keep && (m->step != newest->step || m->token >= newest->token)) {
+            kept++;
             continue;
+        }
         remove_file(l, m);
-        erase(l, i);
+        erase(l, kept);
     }
 }
 

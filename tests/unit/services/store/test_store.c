@@ -733,6 +733,10 @@ START_TEST(a_newer_tokens_checkpoints_supersede_those_of_an_older_one)
     ck_assert_uint_eq(newest_checkpoint(s).step, 15);
     checkpoint(s, 20, "twenty again", new);
     ck_assert(!file_exists(in_test_folder("data/checkpoints/000000000020-1.json")));
+    /* of the same step the older token's goes though it is one of the last two */
+    checkpoint(s, 20, "twenty once more", take_token(s));
+    ck_assert(!file_exists(in_test_folder("data/checkpoints/000000000020-2.json")));
+    ck_assert(file_exists(in_test_folder("data/checkpoints/000000000015-2.json")));
     store_close(s);
 }
 END_TEST
