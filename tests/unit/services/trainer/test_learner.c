@@ -145,20 +145,20 @@ static double loss_moved(struct fixture *f, const real *policy, const real *flow
 /* Along its own gradient the loss rises by the gradient's norm: both networks, every term, trajectory by trajectory. */
 START_TEST(the_gradients_of_an_update_are_the_derivatives_of_its_loss)
 {
-    static const enum objective_kind kinds[] = {OBJECTIVE_DAG_DB, OBJECTIVE_DAG_SUBTB, OBJECTIVE_RESIDUAL_DB};
+    static const enum objective_kind kinds[] = {OBJECTIVE_DAG_DB, OBJECTIVE_RESIDUAL_DB};
     struct fixture f;
     open_fixture(&f, 1.0, 1.0);
     f.options.kl_states = 0;
     f.options.micro_batch = 1;
     f.options.flow_scale = 3.0;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-        f.options.objective = (struct objective_settings){.kind = kinds[k], .beta = 5.0, .lambda = 0.9};
+        f.options.objective = (struct objective_settings){.kind = kinds[k], .beta = 5.0};
         f.options.proximal = k == 0 ? 2.0 : 0.0;
         f.options.anchor = k == 1 ? 2.0 : 0.0;
         struct learner *l = open_moved(&f, NULL, NULL, 0.0);
         const struct learner_stats s = update(l, &f);
         const double norm[2] = {s.grad_norm, s.flow_grad_norm};
-        for (int n = 0; n < 2; n++) {
+        for (int n = 0; n < (k == 0 ? 2 : 1); n++) { /* the flow's is the same in both */
             const double by = 0.01 * s.loss / (norm[n] * norm[n]); /* changes the loss by a hundredth */
             const real *const policy = n == 0 ? l->policy.grads : NULL, *const flow = n == 1 ? l->flow.grads : NULL;
             const double slope = (loss_moved(&f, policy, flow, by) - loss_moved(&f, policy, flow, -by)) / (2.0 * by * norm[n]);
@@ -317,7 +317,7 @@ END_TEST
 /* The policy stands still (no learning rate); its whole chain's distance is what an exact sum over the trajectory gives. */
 START_TEST(the_measured_distance_to_the_base_model_is_that_of_the_chain)
 {
-    enum { UPDATES = 8, KL = 32 };
+    enum { UPDATES = 4, KL = 32 };
     struct fixture f;
     struct err e;
     open_fixture(&f, 3.0, 0.5);
