@@ -17,17 +17,17 @@ static int parse_line(struct run_prompt *out, const char *line, size_t bytes, st
     const struct json *metadata;
     int rc = -1;
     if (json_parse(&v, line, bytes, PROMPT_SET_LINE_BYTES_MAX, e) < 0 ||
-        json_get_string(v, "prompt", TRAJECTORY_PROMPT_BYTES_MAX - 1, &text, e) < 0 ||
+        json_get_string(v, "prompt", TRAJECTORY_PROMPT_BYTES_MAX, &text, e) < 0 ||
         json_get_string_or(v, "tag", TRAJECTORY_TAG_BYTES_MAX - 1, "", &tag, e) < 0 ||
         json_get_object_or(v, "metadata", &metadata, e) < 0)
         goto out;
     out->text = mem_strdup(text);
     out->tag = mem_strdup(tag);
     out->metadata = metadata == NULL ? mem_strdup("") : json_print(metadata, JSON_LINE, NULL);
-    rc = strlen(out->metadata) < TRAJECTORY_METADATA_BYTES_MAX
+    rc = strlen(out->metadata) <= TRAJECTORY_METADATA_BYTES_MAX
              ? 0
              : err_set(e, ERR_INVALID, "metadata has more than %d bytes",
-                       TRAJECTORY_METADATA_BYTES_MAX - 1);
+                       TRAJECTORY_METADATA_BYTES_MAX);
 out:
     json_free(v);
     return rc;

@@ -1,6 +1,8 @@
+#include "rollout/trajectory.h"
 #include "run/prompt_set.h"
 #include "support/suite.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int parse(struct prompt_set *p, const char *text, struct err *e)
@@ -21,6 +23,23 @@ START_TEST(lines_keep_their_order_tag_and_metadata)
     ck_assert_str_eq(p.item[1].text, "\xc3\xa9");
     ck_assert_str_eq(p.item[1].metadata, "{\"n\":[1,2]}");
     prompt_set_done(&p);
+}
+END_TEST
+
+START_TEST(the_longest_prompt_and_metadata_of_a_trajectory_are_taken)
+{
+    static char text[TRAJECTORY_PROMPT_BYTES_MAX + TRAJECTORY_METADATA_BYTES_MAX + 64];
+    for (int more = 0; more < 2; more++) {
+        struct prompt_set p;
+        struct err e;
+        snprintf(text, sizeof text, "{\"prompt\":\"%0*d\"}", TRAJECTORY_PROMPT_BYTES_MAX + more, 1);
+        ck_assert_int_eq(parse(&p, text, &e), -more);
+        prompt_set_done(&p);
+        snprintf(text, sizeof text, "{\"prompt\":\"a\",\"metadata\":{\"m\":\"%0*d\"}}",
+                 TRAJECTORY_METADATA_BYTES_MAX - (int)strlen("{\"m\":\"\"}") + more, 1);
+        ck_assert_int_eq(parse(&p, text, &e), -more);
+        prompt_set_done(&p);
+    }
 }
 END_TEST
 
@@ -65,5 +84,6 @@ START_TEST(draws_are_a_function_of_seed_slot_and_group_and_reach_every_prompt)
 }
 END_TEST
 
-SUITE("run/prompt_set", 10, lines_keep_their_order_tag_and_metadata, what_is_wrong_is_said_with_its_line,
+SUITE("run/prompt_set", 10, lines_keep_their_order_tag_and_metadata,
+      the_longest_prompt_and_metadata_of_a_trajectory_are_taken, what_is_wrong_is_said_with_its_line,
       draws_are_a_function_of_seed_slot_and_group_and_reach_every_prompt)
