@@ -32,7 +32,7 @@
     P(S, integer, evaluate_seed, "1000003", "0", "", "",                                           \
       "of those prompts and pictures: apart from training")                                        \
     P(S, text, evaluate_file, "", "", "1000", "",                                                  \
-      "with --no-judge: held-out prompts as JSON lines; empty: prompts of the run")                \
+      "with --no-judge: held-out prompts, a file as for store.prompts; empty: prompts of the run") \
     P(S, duration, silence, "30s", "1s", "1d", "",                                                 \
       "without an update, until the last warning of the services is shown; later twice as long")
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
@@ -102,6 +102,7 @@ static int run_with(const struct local_params *p, struct config *c, const char *
     if (choose_model(c, model, e) < 0 || choose_ports(c, e) < 0 || run_dir(dir, p->dir, e) < 0 ||
         config_put(c, "local.dir", dir, "run directory", e) < 0 || process_own_folder(binaries, e) < 0)
         return -1;
+    const char *const column = given_value(c, "store.prompts_column");
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
     config_print_given(c, &settings);
     const struct local_run_options o = {
@@ -117,6 +118,7 @@ static int run_with(const struct local_params *p, struct config *c, const char *
         .evaluate_pictures = p->judge || given_value(c, "local.evaluate_pictures") != NULL ? (int)p->evaluate_pictures : 1,
         .evaluate_seed = (uint64_t)p->evaluate_seed,
         .evaluate_file = p->evaluate_file,
+        .evaluate_column = column != NULL ? column : "prompt",
         .silence_ms = p->silence_ms,
     };
     if (p->judge && given_value(c, "reward.url") != NULL)

@@ -1,5 +1,6 @@
 #include "dagline/local_run.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/file.h"
@@ -11,6 +12,7 @@
 #include "dagline/showcase.h"
 #include "dagline/trouble.h"
 #include "diffusion/pipeline.h"
+#include "run/prompt_file.h"
 #include "run/prompt_set.h"
 #include "run/run_chain.h"
 #include "wire/loop.h"
@@ -260,15 +262,17 @@ static int open_showcase(struct local *l, struct err *e)
 /* Read before anything is trained, so that a bad file costs nothing. */
 static int open_held_out(struct local *l, struct err *e)
 {
-    char *text;
-    size_t n;
+    struct buf lines;
+    size_t count;
     if (l->o->judge || l->o->evaluate_file[0] == 0)
         return 0;
-    if (file_read_all(l->o->evaluate_file, PROMPT_SET_BYTES_MAX, &text, &n, e) < 0)
-        return -1;
-    const int rc = prompt_set_parse(&l->held_out, text, n, e);
-    mem_free(text);
-    return rc < 0 ? err_wrap(e, "%s", l->o->evaluate_file) : 0;
+    buf_init(&lines, PROMPT_SET_BYTES_MAX);
+    const int rc = prompt_file_read(&lines, &count, l->o->evaluate_file, l->o->evaluate_column, e) < 0 ||
+                           prompt_set_parse(&l->held_out, buf_text(&lines), lines.bytes, e) < 0
+                       ? err_wrap(e, "local.evaluate_file")
+                       : 0;
+    buf_done(&lines);
+    return rc;
 }
 
 static int open_model(struct local *l, struct err *e)

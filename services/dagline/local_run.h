@@ -27,7 +27,8 @@ struct local_run_options {
     int evaluate_prompts; /* for the table before/after: of each tag, or all in all without the judge; 0: none */
     int evaluate_pictures;
     uint64_t evaluate_seed;
-    const char *evaluate_file; /* without the judge: JSON lines as the run's prompts; "": those */
+    const char *evaluate_file;   /* without the judge: held-out prompts (run/prompt_file.h); "": those of the run */
+    const char *evaluate_column; /* of a table: the prompts' */
     int64_t silence_ms;   /* without an update, until the services' last warning is told; then twice as long */
 };
 

@@ -13,10 +13,7 @@
 int run_import_model(struct run_spec *r, struct blobs *b, const char *folder,
                      struct err *e) MUST_USE;
 
-/* .txt: one prompt a line, empty lines skipped. .jsonl: one object a line with "prompt", and
- * optionally "tag" (text) and "metadata" (object).  .csv, .tsv: a header and rows; the prompt is in
- * the column of that name, "tag" may be another, the others become metadata.  Stored as JSON lines
- * with exactly these fields. */
+/* A file of prompts (run/prompt_file.h), stored as its JSON lines. */
 int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, const char *column,
                        struct err *e) MUST_USE;
 

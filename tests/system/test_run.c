@@ -224,6 +224,14 @@ START_TEST(an_installed_binary_finds_the_embedded_model_from_anywhere)
 }
 END_TEST
 
+static void put_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
 static void put_prompts(const char *path, size_t bytes)
 {
     FILE *f = fopen(path, "w");
@@ -253,9 +261,17 @@ START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
     free(text);
     free(numbers);
 
+    put_text(in_test_folder("prompts.txt"), "a red circle\n\ntwo cats\nthree dogs\n");
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"),
+                             "--evaluate-pictures", "1", "--evaluate-file", in_test_folder("prompts.txt")),
+                     0);
+    text = proc_read(in_test_folder("run/report.md"));
+    ck_assert_msg(strstr(text, "3 prompts of ") != NULL && strstr(text, "3 pictures before and after") != NULL, "%s", text);
+    free(text);
+
     put_prompts(in_test_folder("prompts.jsonl"), 2000); /* longer than the scorer's command line takes */
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"), "--set",
-                             "run.iterations=2"),
+                             "run.iterations=2", "--evaluate-file", in_test_folder("prompts.jsonl")),
                      0);
     text = proc_read(in_test_folder("run/report.md"));
     ck_assert_msg(strstr(text, "No table before/after: dagline reward score: ") != NULL, "%s", text);
