@@ -58,6 +58,12 @@ static int add_prompt(size_t *count, struct buf *out, const struct json *in, con
     return 0;
 }
 
+/* JSON strings would hold '?' where it is not. */
+static int not_utf8(struct err *e)
+{
+    return err_set(e, ERR_INVALID, "not UTF-8: convert the file");
+}
+
 static int read_line(size_t *count, struct buf *out, const char *line, size_t n,
                      bool lines_json, struct err *e)
 {
@@ -77,6 +83,8 @@ static int read_line(size_t *count, struct buf *out, const char *line, size_t n,
     if (memchr(line, 0, n) != NULL || n > TRAJECTORY_PROMPT_BYTES_MAX)
         return err_set(e, ERR_INVALID, "longer than %d bytes, or not text",
                        TRAJECTORY_PROMPT_BYTES_MAX);
+    if (!utf8_valid(line, n))
+        return not_utf8(e);
     char text[TRAJECTORY_PROMPT_BYTES_MAX + 1];
     memcpy(text, line, n);
     text[n] = 0;
@@ -112,6 +120,11 @@ static int read_row(size_t *count, struct buf *out, const struct csv *row,
     for (size_t i = 0; i < row->count; i++) {
         const char *name;
         struct err none;
+        if (!utf8_valid(row->field[i], strlen(row->field[i]))) {
+            json_free(in);
+            json_free(metadata);
+            return not_utf8(e);
+        }
         if (json_as_string(json_at(header, i), "", SIZE_MAX, &name, &none) < 0)
             continue;
         const bool own = strcmp(name, column) == 0;
@@ -175,8 +188,10 @@ int prompt_file_read(struct buf *out, size_t *count, const char *path, const cha
         return err_set(e, ERR_INVALID, "'%s' must be a .txt, .jsonl, .csv or .tsv file", path);
     if (file_read_all(path, PROMPT_SET_BYTES_MAX, &text, &bytes, e) < 0)
         return -1;
-    int rc = lines ? read_lines(count, out, text, bytes, lines_json, e)
-                   : read_table(count, out, text, bytes, commas ? ',' : '\t', column, e);
+    /* spreadsheets begin their UTF-8 with a byte order mark, which is no part of the first name or prompt */
+    const size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    int rc = lines ? read_lines(count, out, text + mark, bytes - mark, lines_json, e)
+                   : read_table(count, out, text + mark, bytes - mark, commas ? ',' : '\t', column, e);
     mem_free(text);
     if (rc == 0 && *count == 0)
         rc = err_set(e, ERR_INVALID, "no prompts in it");

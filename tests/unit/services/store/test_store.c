@@ -280,6 +280,9 @@ START_TEST(tables_of_prompts_are_read_by_their_header)
         {"a.tsv", "text", "id\ttext\n7\ta \"quoted\" cat\n\n8\ta dog",
          "{\"prompt\":\"a \\\"quoted\\\" cat\",\"tag\":\"\",\"metadata\":{\"id\":\"7\"}}\n"
          "{\"prompt\":\"a dog\",\"tag\":\"\",\"metadata\":{\"id\":\"8\"}}\n"},
+        {"mark.csv", "prompt", "\xef\xbb\xbfprompt\r\na dog\r\n", "{\"prompt\":\"a dog\",\"tag\":\"\"}\n"},
+        {"mark.txt", "prompt", "\xef\xbb\xbf" "a dog\n", "{\"prompt\":\"a dog\",\"tag\":\"\"}\n"},
+        {"mark.jsonl", "prompt", "\xef\xbb\xbf{\"prompt\":\"a dog\"}\n", "{\"prompt\":\"a dog\",\"tag\":\"\"}\n"},
     };
     static const struct {
         const char *table, *want;
@@ -290,6 +293,8 @@ START_TEST(tables_of_prompts_are_read_by_their_header)
         {"prompt,x\na\n", "line 2: 1 fields, the header has 2"},
         {"prompt\n\n\"open\n", "line 3: a quote that is not closed"},
         {"prompt\n\"a\"b\n", "line 2: text behind a closing quote"},
+        {"prompt\na\ncaf\xe9\n", "line 3: not UTF-8"},
+        {"prompt,x\na,caf\xe9\n", "line 2: not UTF-8"},
         {"prompt\n", "no prompts in it"},
         {"", "no prompts in it"},
     };
@@ -305,6 +310,8 @@ START_TEST(tables_of_prompts_are_read_by_their_header)
         ck_assert_ptr_null(imported("bad.csv", bad[i].table, "prompt", &e));
         ck_assert_msg(strstr(e.text, bad[i].want) != NULL, "table %zu: got '%s' want '%s'", i, e.text, bad[i].want);
     }
+    ck_assert_ptr_null(imported("latin.txt", "a dog\ncaf\xe9\n", "prompt", &e));
+    ck_assert_msg(strstr(e.text, "latin.txt: line 2: not UTF-8") != NULL, "%s", e.text);
 }
 END_TEST
 
