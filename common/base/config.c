@@ -545,7 +545,7 @@ static int load_sources(struct config *c, const struct command_line *line, char 
             e->code = ERR_USAGE;
         return -1;
     }
-    return c->app->check != NULL ? c->app->check(c->app->check_arg, e) : 0;
+    return c->app->check != NULL && c->wish != CONFIG_PRINT ? c->app->check(c->app->check_arg, e) : 0;
 }
 
 int config_load(struct config *c, int argc, char *const *argv, char *const *env, struct err *e)

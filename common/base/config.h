@@ -169,7 +169,7 @@ struct config_app {
     const char *output;         /* the field of an options table that -o VALUE sets; NULL: no -o */
     const char *const *foreign; /* NULL-ended sections of other binaries; those bound here are skipped */
     const char *preset;         /* path of a settings file that is weaker than every source but the defaults; NULL: none */
-    /* Rules between settings, after every load; says which setting to change.  May be NULL. */
+    /* Rules between settings, after every load but for --print-config; says which setting to change.  May be NULL. */
     int (*check)(void *arg, struct err *e);
     void *check_arg;
 };

@@ -38,9 +38,12 @@ int service_main(const struct service *s, int argc, char **argv)
     for (; n < SERVICE_SECTIONS_MAX && s->sections[n].table != NULL; n++)
         bindings[n] = s->sections[n];
     bindings[n++] = (struct config_binding){&log_settings_table, &log};
-    const struct config_app app = {
-        .name = s->binary, .about = s->about, .foreign = config_sections, .check = s->check, .check_arg = s->arg};
     const bool ask = health_wanted(&argc, argv);
+    const struct config_app app = {.name = s->binary,
+                                   .about = s->about,
+                                   .foreign = config_sections,
+                                   .check = ask ? NULL : s->check, /* whoever asks may have less than the service */
+                                   .check_arg = s->arg};
     struct config *c = config_new(&app, bindings, n);
     int status = config_main(c, argc, argv);
     if (status < 0)

@@ -16,7 +16,8 @@ struct service {
     const char *about;  /* one line for --help */
     const char *listen; /* the loaded setting that --healthcheck asks at; points into a bound struct */
     struct config_binding sections[SERVICE_SECTIONS_MAX]; /* a NULL table ends them; the log's is added */
-    /* Rules between settings, held before serve and by --check; says which one to change.  May be NULL. */
+    /* Rules between settings, and files that they name, held before serve and by --check, not by --print-config and
+     * --healthcheck; says which one to change.  May be NULL. */
     int (*check)(void *arg, struct err *e);
     /* Serves until told to end.  `settings` is the effective YAML, for the record. */
     int (*serve)(void *arg, const char *settings, struct err *e);

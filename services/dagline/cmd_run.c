@@ -8,6 +8,8 @@
 #include "dagline/local_run.h"
 #include "dagline/process.h"
 #include "dagline/settings_check.h"
+#include "run/prompt_file.h"
+#include "run/prompt_set.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -93,16 +95,20 @@ static int evaluate_prompts(const struct local_params *p, const struct config *c
     return given_value(c, "local.evaluate_prompts") != NULL ? (int)p->evaluate_prompts : OWN_PROMPTS;
 }
 
-static int run_with(const struct local_params *p, struct config *c, const char *model,
-                    struct err *e)
+static const char *prompts_column(const struct config *c)
+{
+    const char *const given = given_value(c, "store.prompts_column");
+    return given != NULL ? given : "prompt";
+}
+
+static int run_with(const struct local_params *p, struct config *c, struct err *e)
 {
     char dir[FILE_PATH_BYTES_MAX], binaries[FILE_PATH_BYTES_MAX];
     struct buf settings;
     /* the directory is among the settings, so that the run goes on by its config.yaml alone */
-    if (choose_model(c, model, e) < 0 || choose_ports(c, e) < 0 || run_dir(dir, p->dir, e) < 0 ||
+    if (choose_ports(c, e) < 0 || run_dir(dir, p->dir, e) < 0 ||
         config_put(c, "local.dir", dir, "run directory", e) < 0 || process_own_folder(binaries, e) < 0)
         return -1;
-    const char *const column = given_value(c, "store.prompts_column");
     buf_init(&settings, CONFIG_FILE_BYTES_MAX);
     config_print_given(c, &settings);
     const struct local_run_options o = {
@@ -118,7 +124,7 @@ static int run_with(const struct local_params *p, struct config *c, const char *
         .evaluate_pictures = p->judge || given_value(c, "local.evaluate_pictures") != NULL ? (int)p->evaluate_pictures : 1,
         .evaluate_seed = (uint64_t)p->evaluate_seed,
         .evaluate_file = p->evaluate_file,
-        .evaluate_column = column != NULL ? column : "prompt",
+        .evaluate_column = prompts_column(c),
         .silence_ms = p->silence_ms,
     };
     if (p->judge && given_value(c, "reward.url") != NULL)
@@ -128,11 +134,29 @@ static int run_with(const struct local_params *p, struct config *c, const char *
     return rc;
 }
 
+static int check_held_out(const struct local_params *p, const struct config *c, struct err *e)
+{
+    struct buf lines;
+    size_t count;
+    if (p->judge || p->evaluate_file[0] == 0)
+        return 0;
+    buf_init(&lines, PROMPT_SET_BYTES_MAX);
+    const int rc = prompt_file_read(&lines, &count, p->evaluate_file, prompts_column(c), e);
+    buf_done(&lines);
+    return rc < 0 ? err_wrap(e, "local.evaluate_file") : 0;
+}
+
+struct checked {
+    const struct local_params *p;
+    struct config *c;
+    const char *model; /* the embedded one */
+};
+
 /* The services' own settings, by the services. */
 static int check(void *arg, struct err *e)
 {
-    struct config *const *c = arg;
-    return settings_check_services(*c, e);
+    const struct checked *k = arg;
+    return choose_model(k->c, k->model, e) < 0 || check_held_out(k->p, k->c, e) < 0 ? -1 : settings_check_services(k->c, e);
 }
 
 int cmd_run(int argc, char **argv)
@@ -146,7 +170,7 @@ int cmd_run(int argc, char **argv)
         fprintf(stderr, "dagline run: %s\n", e.text);
         return 1;
     }
-    struct config *c = NULL;
+    struct checked checked = {.p = &p, .model = model};
     const struct config_app app = {
         .name = "dagline run",
         .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
@@ -154,12 +178,12 @@ int cmd_run(int argc, char **argv)
         .foreign = config_sections,
         .preset = preset,
         .check = check,
-        .check_arg = &c};
-    c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
+        .check_arg = &checked};
+    struct config *const c = checked.c = config_new(&app, bindings, sizeof bindings / sizeof *bindings);
     int status = config_main(c, argc, argv);
     if (status < 0) {
         log_open_with("dagline", &log);
-        status = run_with(&p, c, model, &e) < 0;
+        status = run_with(&p, c, &e) < 0;
         if (status != 0)
             fprintf(stderr, "dagline run: %s\n", e.text);
     }

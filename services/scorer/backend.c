@@ -43,6 +43,25 @@ bool backend_bound_score(struct backend_result *r, double score, double min, dou
     return false;
 }
 
+static bool is_builtin(const struct reward_params *p)
+{
+    return strncmp(p->backend, BACKEND_BUILTIN_PREFIX, strlen(BACKEND_BUILTIN_PREFIX)) == 0;
+}
+
+int backend_check(const struct reward_params *p, struct err *e)
+{
+    enum clip_reward_kind kind;
+    struct backend b;
+    if (backend_is_clip(p->backend, &kind))
+        return backend_check_clip(p, e);
+    if (!is_builtin(p))
+        return backend_check_http(p, e);
+    if (backend_open_builtin(&b, p, NULL, NULL, e) < 0)
+        return -1;
+    b.close(b.self);
+    return 0;
+}
+
 int backend_open(struct backend *out, const struct reward_params *p,
                  const struct backend_context *context, backend_done *done, void *arg,
                  struct err *e)
@@ -50,7 +69,7 @@ int backend_open(struct backend *out, const struct reward_params *p,
     enum clip_reward_kind kind;
     if (backend_is_clip(p->backend, &kind))
         return backend_open_clip(out, p, context, done, arg, e);
-    if (strncmp(p->backend, BACKEND_BUILTIN_PREFIX, strlen(BACKEND_BUILTIN_PREFIX)) == 0)
+    if (is_builtin(p))
         return backend_open_builtin(out, p, done, arg, e);
     if (p->cache > 0 && context->replay != NULL)
         return backend_open_cached(out, p, context, done, arg, e);

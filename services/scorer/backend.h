@@ -133,6 +133,11 @@ int backend_open_cached(struct backend *out, const struct reward_params *p,
 int backend_open_clip(struct backend *out, const struct reward_params *p,
                       const struct backend_context *context, backend_done *done, void *arg,
                       struct err *e) MUST_USE;
+/* The rules that these hold their settings to, without a connection to anywhere: what they would refuse. */
+int backend_check_http(const struct reward_params *p, struct err *e) MUST_USE;
+int backend_check_clip(const struct reward_params *p, struct err *e) MUST_USE;
+int backend_check_combined(const struct config_copies *rewards, enum backend_combination how, struct err *e) MUST_USE;
+int backend_check(const struct reward_params *p, struct err *e) MUST_USE;
 /* Whether reward.backend names one of those. */
 bool backend_is_clip(const char *backend, enum clip_reward_kind *kind);
 /* The one of these that the settings name; nothing is cached where there is no replay. */

@@ -1,6 +1,7 @@
 /* Rewards of a CLIP model that the user supplies (rewards/clip_reward.h), computed here.  A batch takes seconds, so a
  * thread of its own computes it while the loop goes on; one batch at a time. */
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "rewards/clip_reward.h"
 #include "scorer/backend.h"
@@ -189,6 +190,25 @@ bool backend_is_clip(const char *backend, enum clip_reward_kind *kind)
     return false;
 }
 
+int backend_check_clip(const struct reward_params *p, struct err *e)
+{
+    char config[FILE_PATH_BYTES_MAX];
+    enum clip_reward_kind kind = CLIP_REWARD_AESTHETIC;
+    const bool known = backend_is_clip(p->backend, &kind);
+    assert(known);
+    if (p->clip[0] == 0)
+        return err_set(e, ERR_INVALID, "reward.clip is empty: %s needs the folder of a CLIP model", p->backend);
+    if (file_join(config, p->clip, "config.json", e) < 0)
+        return -1;
+    if (!file_exists(config))
+        return err_set(e, ERR_NOT_FOUND, "reward.clip: %s is not there; give the folder of a CLIP model in transformers' layout",
+                       config);
+    if (kind == CLIP_REWARD_AESTHETIC && !file_exists(p->head))
+        return err_set(e, ERR_NOT_FOUND, "reward.head: '%s' is not there; %s needs the predictor as safetensors", p->head,
+                       p->backend);
+    return 0;
+}
+
 int backend_open_clip(struct backend *out, const struct reward_params *p, const struct backend_context *context,
                       backend_done *done, void *arg, struct err *e)
 {
@@ -204,10 +224,8 @@ int backend_open_clip(struct backend *out, const struct reward_params *p, const 
     b->event = -1;
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->changed, NULL);
-    if (p->clip[0] == 0) {
-        err_set(e, ERR_INVALID, "reward.clip is empty: %s needs the folder of a CLIP model", p->backend);
+    if (backend_check_clip(p, e) < 0)
         goto fail;
-    }
     if (clip_reward_open(&b->reward, kind, p->clip, p->head, (int)p->clip_threads, e) < 0) {
         err_wrap(e, "%s", p->backend);
         goto fail;

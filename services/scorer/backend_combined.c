@@ -335,6 +335,22 @@ static void combined_close(void *self)
     mem_free(c);
 }
 
+static int check_weight(const struct reward_params *p, enum backend_combination how, struct err *e)
+{
+    return how != COMBINE_PRODUCT || p->weight == 0.0 || p->weight == 1.0
+               ? 0
+               : err_set(e, ERR_INVALID, "weight %g means nothing in a product: 1 or 0", p->weight);
+}
+
+int backend_check_combined(const struct config_copies *rewards, enum backend_combination how, struct err *e)
+{
+    const struct reward_params *p = rewards->items;
+    for (size_t k = 0; k < rewards->count; k++)
+        if (check_weight(&p[k], how, e) < 0 || backend_check(&p[k], e) < 0)
+            return err_wrap(e, "rewards.%s", rewards->names[k]);
+    return 0;
+}
+
 int backend_open_combined(struct backend *out, const struct config_copies *rewards,
                           enum backend_combination how, const struct backend_context *context,
                           backend_done *done, void *arg, struct err *e)
@@ -349,10 +365,8 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
     for (size_t k = 0; k < rewards->count; k++) {
         struct part *part = &c->part[c->parts++];
         *part = (struct part){.whole = c, .name = rewards->names[k], .p = &p[k]};
-        if (how == COMBINE_PRODUCT && p[k].weight != 0.0 && p[k].weight != 1.0) {
-            err_set(e, ERR_INVALID, "weight %g means nothing in a product: 1 or 0", p[k].weight);
+        if (check_weight(&p[k], how, e) < 0)
             goto fail;
-        }
         if (backend_open(&part->backend, &p[k], context, on_part, part, e) < 0)
             goto fail;
         part->open = true;

@@ -580,7 +580,7 @@ static int read_urls(struct http *h, struct err *e)
 static int read_header(struct http *h, struct err *e)
 {
     if (config_read_secret(h->p.header, h->header, sizeof h->header, e) < 0)
-        return -1;
+        return err_wrap(e, "reward.header");
     const char *colon = strchr(h->header, ':');
     const bool line = colon != NULL && colon > h->header && strpbrk(h->header, "\r\n") == NULL &&
                       strcspn(h->header, " \t") > (size_t)(colon - h->header);
@@ -611,19 +611,35 @@ static int make_calls(struct http *h, struct err *e)
     return 0;
 }
 
+/* What can be read without a connection, into h->p's forms, addresses and secrets. */
+static int read_settings(struct http *h, const struct reward_params *p, struct err *e)
+{
+    h->p = *p;
+    h->timer = -1;
+    if (form_open(&h->form, &h->p, e) < 0 || form_digest(h->digest, &h->p, e) < 0 || read_urls(h, e) < 0)
+        return -1;
+    if (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0)
+        return err_wrap(e, "reward.bearer");
+    return p->header[0] == 0 ? 0 : read_header(h, e);
+}
+
+int backend_check_http(const struct reward_params *p, struct err *e)
+{
+    struct http *h = mem_new(1, sizeof *h);
+    const int rc = read_settings(h, p, e);
+    http_close(h);
+    return rc;
+}
+
 int backend_open_http(struct backend *out, const struct reward_params *p, struct loop *loop, backend_done *done,
                       void *arg, struct err *e)
 {
     struct http *h = mem_new(1, sizeof *h);
-    h->p = *p;
     h->loop = loop;
     h->done = done;
     h->arg = arg;
-    h->timer = -1;
     h->jitter = (uint64_t)clock_mono_ns(NULL) | 1;
-    if (form_open(&h->form, &h->p, e) < 0 || form_digest(h->digest, &h->p, e) < 0 || read_urls(h, e) < 0 ||
-        (p->bearer[0] != 0 && config_read_secret(p->bearer, h->bearer, sizeof h->bearer, e) < 0) ||
-        (p->header[0] != 0 && read_header(h, e) < 0))
+    if (read_settings(h, p, e) < 0)
         goto fail;
     h->exchange_options = (struct exchange_options){.ca_file = h->p.ca_file,
                                                     .client_cert = h->p.client_cert,

@@ -1,9 +1,17 @@
 /* dagline-scorer: the reward-scorer adapter. */
 #include "run/service.h"
+#include "scorer/backend.h"
 #include "scorer/scorer.h"
 #include "scorer/trial.h"
 
 #include <string.h>
+
+static int check(void *arg, struct err *e)
+{
+    const struct scorer_settings *o = arg;
+    return o->rewards.count > 0 ? backend_check_combined(&o->rewards, (enum backend_combination)o->scorer.combine, e)
+                                : backend_check(&o->reward, e);
+}
 
 static int serve(void *arg, const char *yaml, struct err *e)
 {
@@ -33,6 +41,7 @@ int main(int argc, char **argv)
                                                  {&rewards_table, &o.rewards},
                                                  {&replay_table, &o.replay},
                                                  {&net_table, &o.net}},
+                                    .check = check,
                                     .serve = serve,
                                     .arg = &o};
     return service_main(&service, argc, argv);

@@ -1,6 +1,7 @@
 /* dagline-store: the checkpoint store. */
 #include "run/service.h"
 #include "store/params.h"
+#include "store/run.h"
 #include "store/serve.h"
 
 struct settings {
@@ -8,6 +9,12 @@ struct settings {
     struct net_params net;
     struct run_params run;
 };
+
+static int check(void *arg, struct err *e)
+{
+    const struct settings *s = arg;
+    return run_check(s->store.model, s->store.prompts, s->store.prompts_column, e);
+}
 
 static int start(void *arg, const char *yaml, struct err *e)
 {
@@ -24,6 +31,7 @@ int main(int argc, char **argv)
         .about = "keeps runs, models, policies and checkpoints",
         .listen = s.store.listen,
         .sections = {{&run_table, &s.run}, {&store_table, &s.store}, {&net_table, &s.net}},
+        .check = check,
         .serve = start,
         .arg = &s};
     return service_main(&service, argc, argv);

@@ -103,16 +103,22 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct model_file *)a)->path, ((const struct model_file *)b)->path);
 }
 
-int run_import_model(struct run_spec *r, struct blobs *b, const char *folder, struct err *e)
+static int find_model(const char *folder, struct err *e)
 {
-    struct walk w = {.run = r, .blobs = b, .root = folder, .below = ""};
     char path[FILE_PATH_BYTES_MAX];
     if (file_join(path, folder, "model_index.json", e) < 0)
         return -1;
-    if (!file_exists(path))
-        return err_set(e, ERR_NOT_FOUND,
-                       "store.model: %s is not there; give a model folder in the diffusers layout",
-                       path);
+    return file_exists(path) ? 0
+                             : err_set(e, ERR_NOT_FOUND,
+                                       "store.model: %s is not there; give a model folder in the diffusers layout",
+                                       path);
+}
+
+int run_import_model(struct run_spec *r, struct blobs *b, const char *folder, struct err *e)
+{
+    struct walk w = {.run = r, .blobs = b, .root = folder, .below = ""};
+    if (find_model(folder, e) < 0)
+        return -1;
     if (file_list(folder, FOLDER_ENTRIES_MAX, visit, &w, e) < 0)
         return -1;
     qsort(r->model, r->model_count, sizeof *r->model, by_path);
@@ -164,19 +170,34 @@ int run_latent_size(struct run_spec *r, const char *folder, struct err *e)
 
 /* ---- prompts ---- */
 
+static int read_prompts(struct buf *lines, size_t *count, const char *path, const char *column, struct err *e)
+{
+    if (path[0] == 0)
+        return err_set(e, ERR_INVALID, "store.prompts: not set; give a .txt, .jsonl, .csv or .tsv file");
+    return prompt_file_read(lines, count, path, column, e) < 0 ? err_wrap(e, "store.prompts") : 0;
+}
+
 int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, const char *column,
                        struct err *e)
 {
     struct buf lines;
     size_t count;
     buf_init(&lines, PROMPT_SET_BYTES_MAX);
-    int rc = prompt_file_read(&lines, &count, path, column, e);
-    if (rc < 0)
-        err_wrap(e, "store.prompts");
-    else
+    int rc = read_prompts(&lines, &count, path, column, e);
+    if (rc == 0)
         rc = blobs_import_bytes(b, lines.data, lines.bytes, r->prompts_digest, e);
     if (rc == 0)
         r->prompt_count = (uint32_t)count;
+    buf_done(&lines);
+    return rc;
+}
+
+int run_check(const char *model, const char *prompts, const char *column, struct err *e)
+{
+    struct buf lines;
+    size_t count;
+    buf_init(&lines, PROMPT_SET_BYTES_MAX);
+    const int rc = find_model(model, e) < 0 ? -1 : read_prompts(&lines, &count, prompts, column, e);
     buf_done(&lines);
     return rc;
 }

@@ -17,6 +17,9 @@ int run_import_model(struct run_spec *r, struct blobs *b, const char *folder,
 int run_import_prompts(struct run_spec *r, struct blobs *b, const char *path, const char *column,
                        struct err *e) MUST_USE;
 
+/* Whether there is a model in that folder, and prompts that can be read in that file. */
+int run_check(const char *model, const char *prompts, const char *column, struct err *e) MUST_USE;
+
 /* latent_height and latent_width where they are 0: sample_size of the folder's unet/config.json. */
 int run_latent_size(struct run_spec *r, const char *folder, struct err *e) MUST_USE;
 

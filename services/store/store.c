@@ -199,8 +199,6 @@ static int open_parts(struct store *s, const struct store_options *o, struct err
 int store_open(struct store **out, const struct store_options *o, struct err *e)
 {
     *out = NULL;
-    if (o->prompts[0] == 0)
-        return err_set(e, ERR_INVALID, "store.prompts: not set; give a .txt, .jsonl, .csv or .tsv file");
     if (strlen(o->settings) > CODEC_SETTINGS_BYTES_MAX)
         return err_set(e, ERR_INVALID, "settings: more than %zu bytes", CODEC_SETTINGS_BYTES_MAX);
     struct store *s = mem_new(1, sizeof *s);

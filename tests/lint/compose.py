@@ -221,7 +221,9 @@ def effective(name, s, binary_path, arguments):
     check(at == SETTINGS_AT and sources_of(s).get(at) == ("config", "run.yaml"),
           f"services.{name}: DAGLINE_CONFIG is not the mounted run.yaml")
     environment["DAGLINE_CONFIG"] = "docker/run.yaml"
-    r = run([binary_path, *arguments, "--check"], environment)
+    # the image's folders are not on this machine
+    here = {f"DAGLINE_STORE__{key}": f"models/shapes{file}" for key, file in (("MODEL", ""), ("PROMPTS", "/prompts.jsonl"))}
+    r = run([binary_path, *arguments, "--check"], environment | here)
     if not check(r.returncode == 0, f"services.{name}: {' '.join([*arguments, '--check'])}: {r.stdout.strip()}"):
         return None
     r = run([binary_path, *arguments, "--print-config"], environment)

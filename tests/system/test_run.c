@@ -101,7 +101,14 @@ START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
                {"trainer.lr=fast", "--set: trainer.lr: \"fast\" is not a number"},
                {"reward.bakend=x", "--set: reward.bakend: unknown setting"},
                {"sampler.batch=0", "--set: sampler.batch: "},
-               {"trainer.flow_channels=3,x", "flow_channels"}}; /* no bound, a rule of the trainer's */
+               {"trainer.flow_channels=3,x", "flow_channels"}, /* no bound, a rule of the trainer's */
+               {"store.prompts=/none.txt", "dagline-store: store.prompts: open /none.txt"},
+               {"store.model=/none", "dagline-store: store.model: /none/model_index.json is not there"},
+               {"reward.backend=none", "dagline-scorer: reward.backend none is not known"},
+               {"reward.url=none", "dagline-scorer: reward.url: none: write http://HOST:PORT"},
+               {"reward.bearer=/none", "dagline-scorer: reward.bearer: "},
+               {"reward.backend=builtin:aesthetic", "dagline-scorer: reward.clip is empty"},
+               {"rewards.a.backend=none", "dagline-scorer: rewards.a: reward.backend none is not known"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--check", "--set", bad[i].set), 1);
         char *said = proc_read(in_test_folder("log"));
@@ -109,6 +116,8 @@ START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
         free(said);
         unlink(in_test_folder("log"));
     }
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--check", "--no-judge", "--evaluate-file", "/none.txt"), 1);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--print-config", "--set", "store.prompts=/none.txt"), 0);
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("none"), "--set", bad[0].set), 1);
     ck_assert(!file_exists(in_test_folder("none")));
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "sweep", "--check", "trainer.lr=1e-4,fast"), 1);
