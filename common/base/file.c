@@ -189,9 +189,29 @@ static int open_temp(const char *path, unsigned mode, char temp[FILE_PATH_BYTES_
     return err_set(e, ERR_IO, "create %s: %d older temporary files are in the way", temp, TEMP_TRIES_MAX);
 }
 
+/* A device or a pipe cannot be whole or absent, and a rename over its name would take it from everybody. */
+static int fill_in_place(const char *path, file_fill *fill, void *arg, struct err *e)
+{
+    const int fd = open_retry(path, O_WRONLY, 0);
+    if (fd < 0)
+        return failed(e, "open", path);
+    int rc = fill(fd, path, arg, e);
+    if (close(fd) < 0 && rc == 0)
+        rc = failed(e, "close", path);
+    return rc;
+}
+
 int file_replace_with(const char *path, unsigned mode, file_fill *fill, void *arg, struct err *e)
 {
-    char temp[FILE_PATH_BYTES_MAX], folder[FILE_PATH_BYTES_MAX];
+    char temp[FILE_PATH_BYTES_MAX], folder[FILE_PATH_BYTES_MAX], target[FILE_PATH_BYTES_MAX];
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return fill_in_place(path, fill, arg, e);
+    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
+        if (realpath(path, target) == NULL)
+            return failed(e, "follow", path);
+        path = target;
+    }
     const int fd = open_temp(path, mode, temp, e);
     if (fd < 0)
         return -1;

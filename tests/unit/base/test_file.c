@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "support/suite.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,6 +174,30 @@ START_TEST(replace_sets_the_permission_and_passes_over_leftovers)
 }
 END_TEST
 
+START_TEST(a_link_a_device_and_a_pipe_stay)
+{
+    in_temp_folder();
+    struct err e = {0};
+    struct stat st;
+    char text[8] = "";
+    ck_assert_int_eq(mkfifo("pipe", 0600), 0);
+    ck_assert_int_eq(symlink("pipe", "link"), 0);
+    const int fd = open("pipe", O_RDONLY | O_NONBLOCK);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_msg(file_replace("link", "abc", 3, 0644, &e) == 0, "%s", e.text);
+    ck_assert_int_eq(read(fd, text, sizeof text), 3);
+    ck_assert_str_eq(text, "abc");
+    ck_assert(lstat("pipe", &st) == 0 && S_ISFIFO(st.st_mode));
+    ck_assert(lstat("link", &st) == 0 && S_ISLNK(st.st_mode));
+    ck_assert_int_eq(unlink("link") + symlink("file", "link"), 0);
+    ck_assert_int_eq(file_replace("file", "", 0, 0644, &e), 0);
+    ck_assert_msg(file_replace("link", "abcd", 4, 0644, &e) == 0, "%s", e.text);
+    ck_assert(lstat("link", &st) == 0 && S_ISLNK(st.st_mode) && stat("file", &st) == 0 && st.st_size == 4);
+    close(fd);
+    drop_temp_folder();
+}
+END_TEST
+
 START_TEST(append_adds_and_size_tells)
 {
     in_temp_folder();
@@ -328,7 +353,7 @@ END_TEST
 SUITE("base/file", 20, what_was_written_is_read_back_terminated,
       the_bound_on_a_read_holds_for_files_and_for_pipes, errors_name_the_step_and_the_path,
       a_failed_replace_leaves_the_old_file_and_nothing_else, a_full_disk_is_reported,
-      replace_sets_the_permission_and_passes_over_leftovers, append_adds_and_size_tells,
+      replace_sets_the_permission_and_passes_over_leftovers, a_link_a_device_and_a_pipe_stay, append_adds_and_size_tells,
       a_line_that_a_full_disk_tears_is_taken_back,
       folders_are_made_to_any_depth_and_over_no_file, removing_a_tree_does_not_follow_links,
       a_list_is_sorted_bounded_and_can_stop, join_keeps_names_inside_the_folder,
