@@ -44,6 +44,7 @@ enum { REDIS, STORE, JUDGE, SCORER, TRAINER, SAMPLER_0 }; /* started in this ord
 
 struct local {
     const struct local_run_options *o;
+    char *settings_before; /* config.yaml of an earlier life; NULL: none */
     char sockets[64]; /* folder of the ipc sockets, mode 0700: who may enter it may talk to the run */
     struct process process[PROCESSES_MAX];
     size_t processes;
@@ -194,9 +195,6 @@ static int make_folders(struct local *l, struct err *e)
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         if (file_join(path, l->o->dir, folders[i], e) < 0 || file_make_folders(path, e) < 0)
             return -1;
-    if (file_join(path, l->o->dir, "config.yaml", e) < 0 ||
-        file_replace(path, l->o->settings, strlen(l->o->settings), 0644, e) < 0)
-        return -1;
     /* ipc paths are limited to about 100 bytes, so the sockets do not live in the run directory */
     snprintf(l->sockets, sizeof l->sockets, "/tmp/dagline-XXXXXX");
     return mkdtemp(l->sockets) == NULL ? err_sys(e, errno, "mkdtemp %s", l->sockets) : 0;
@@ -324,9 +322,30 @@ static int wait_alone(struct local *l, struct err *e)
     return 0;
 }
 
+/* For the services, which read it again whenever they are started; only whoever has the directory may write it. */
+static int write_settings(struct local *l, struct err *e)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    if (file_join(path, l->o->dir, "config.yaml", e) < 0 ||
+        (file_exists(path) && file_read_all(path, CONFIG_FILE_BYTES_MAX, &l->settings_before, NULL, e) < 0))
+        return -1;
+    return file_replace(path, l->o->settings, strlen(l->o->settings), 0644, e);
+}
+
+/* The store has refused ours: the run that is there goes on by its own. */
+static void put_settings_back(const struct local *l)
+{
+    char path[FILE_PATH_BYTES_MAX];
+    struct err e;
+    if (l->settings_before != NULL &&
+        (file_join(path, l->o->dir, "config.yaml", &e) < 0 ||
+         file_replace(path, l->settings_before, strlen(l->settings_before), 0644, &e) < 0))
+        log_err("config_yaml", &e);
+}
+
 static int start_all(struct local *l, struct err *e)
 {
-    if (wait_alone(l, e) < 0)
+    if (wait_alone(l, e) < 0 || write_settings(l, e) < 0)
         return -1;
     for (size_t i = 0; i < l->processes; i++) {
         if (!is_used(l, i))
@@ -341,7 +360,11 @@ static int start_all(struct local *l, struct err *e)
         snprintf(news, sizeof news, "ipc://%s/news", l->sockets);
         if (wire_net_open(&l->net, &net, e) < 0 ||
             store_client_open(&l->store, l->net, &(struct store_client_options){.endpoint = endpoint}, e) < 0 ||
-            wait_store(l, e) < 0 || news_open(&l->news, l->net, news, NEWS_WANT_REPORT | NEWS_WANT_STOP, e) < 0)
+            wait_store(l, e) < 0) {
+            put_settings_back(l);
+            return -1;
+        }
+        if (news_open(&l->news, l->net, news, NEWS_WANT_REPORT | NEWS_WANT_STOP, e) < 0)
             return -1;
     }
     return 0;
@@ -621,6 +644,7 @@ static void close_all(struct local *l)
     prompt_set_done(&l->held_out);
     pipeline_close(l->pipeline);
     mem_free(l->kernels);
+    mem_free(l->settings_before);
     run_spec_done(&l->run);
     news_close(l->news);
     store_client_close(l->store);

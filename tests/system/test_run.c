@@ -56,6 +56,15 @@ START_TEST(a_run_goes_on_by_its_config_alone_from_anywhere)
     free(said);
     free(first);
     free(second);
+
+    /* a start that the store refuses leaves the run its settings */
+    first = proc_read(in_test_folder("here/config.yaml"));
+    ck_assert_int_eq(DAGLINE(in_test_folder("refused"), "run", "--config", in_test_folder("here/config.yaml"), "--set", "run.steps=4"),
+                     1);
+    second = proc_read(in_test_folder("here/config.yaml"));
+    ck_assert_str_eq(second, first);
+    free(first);
+    free(second);
 }
 END_TEST
 
@@ -85,7 +94,12 @@ START_TEST(a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside
     ck_assert_int_eq(proc_wait(&p, RUN_MS), 0);
 
     ck_assert_int_eq(file_lock_take(&lock, in_test_folder("here/store/lock"), &e), 0);
-    ck_assert_int_eq(dagline(arguments + 1, in_test_folder("second")), 1);
+    char *const before = proc_read(in_test_folder("here/config.yaml"));
+    ck_assert_int_eq(DAGLINE(in_test_folder("second"), "run", "--dir", in_test_folder("here"), "--set", "run.iterations=2", TINY), 1);
+    said = proc_read(in_test_folder("here/config.yaml")); /* which the living run's services read when they are started again */
+    ck_assert_str_eq(said, before);
+    free(said);
+    free(before);
     said = proc_read(in_test_folder("second"));
     ck_assert_msg(strstr(said, "a run goes on in") != NULL && strstr(said, "ended") == NULL, "%s", said);
     free(said);
