@@ -1,6 +1,7 @@
 #include "dagline/process.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -148,6 +149,19 @@ double process_cpu_s(const struct process *p)
     return p->ended_cpu_s + (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
+/* Of a service's log line the error alone. */
+static void put_words(char *out, size_t bytes)
+{
+    struct json *line;
+    struct err none;
+    const char *text;
+    if (json_parse(&line, out, strlen(out), bytes, &none) < 0)
+        return;
+    if (json_is_object(line) && json_get_string(line, "error", bytes - 1, &text, &none) == 0)
+        snprintf(out, bytes, "%s", text);
+    json_free(line);
+}
+
 void process_last_line(const struct process *p, char *out, size_t bytes)
 {
     FILE *f = fopen(p->log, "r");
@@ -159,6 +173,7 @@ void process_last_line(const struct process *p, char *out, size_t bytes)
         if (line[0] != '\n')
             snprintf(out, bytes, "%.*s", (int)strcspn(line, "\n"), line);
     fclose(f);
+    put_words(out, bytes);
 }
 
 int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)

@@ -49,7 +49,7 @@ void process_wait_gone(struct process *p, int timeout_ms);
 /* Processor seconds so far, user and system, of all of its lives. */
 double process_cpu_s(const struct process *p);
 
-/* The last line of its log, for an error that points at the cause; "" where there is none. */
+/* The last line of its log, or the error that this line tells, for one that points at the cause; "" where there is none. */
 void process_last_line(const struct process *p, char *out, size_t bytes);
 
 /* The folder of the running binary, which holds the others too. */

@@ -114,6 +114,28 @@ START_TEST(a_missing_binary_ends_with_127_and_says_so)
 }
 END_TEST
 
+START_TEST(the_last_words_of_a_service_are_its_error)
+{
+    static const char *const says[][2] = {
+        {"one", "one"},
+        {"[1]", "[1]"},
+        {"{\"event\":\"ready\"}", "{\"event\":\"ready\"}"},
+        {"{\"level\":\"error\",\"event\":\"failed\",\"error\":\"no model\"}", "no model"}};
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        char script[128], words[64];
+        struct err e;
+        snprintf(script, sizeof script, "echo before; echo '%s'; echo", says[i][0]);
+        struct process p = shell(script);
+        ck_assert_int_eq(process_start(&p, &e), 0);
+        p.wanted = false;
+        ck_assert_int_eq(watch(&p, 1), 1);
+        process_last_line(&p, words, sizeof words);
+        ck_assert_str_eq(words, says[i][1]);
+        process_done(&p);
+    }
+}
+END_TEST
+
 SUITE("dagline/process", 20, output_goes_to_the_log_and_the_status_is_kept, processor_time_is_that_of_all_lives,
       a_killed_process_is_started_again_later_each_time, ending_asks_first_and_then_kills,
-      a_missing_binary_ends_with_127_and_says_so)
+      a_missing_binary_ends_with_127_and_says_so, the_last_words_of_a_service_are_its_error)
