@@ -537,7 +537,10 @@ static int watch_children(void *arg, struct err *e)
 {
     struct local *l = arg;
     const int64_t now = clock_mono_ms(NULL);
-    for (size_t i = 0; i < l->processes; i++) {
+    /* what ends because the run has ended does so after this has been said */
+    if (on_news(l, e) < 0)
+        return -1;
+    for (size_t i = 0; i < l->processes && !l->stopped; i++) {
         struct process *p = &l->process[i];
         if (!process_watch(p, now) || !p->wanted)
             continue;
@@ -551,12 +554,15 @@ static int watch_children(void *arg, struct err *e)
             p->wanted = false;
             char why[1024];
             process_last_line(p, why, sizeof why);
-            return err_set(e, ERR_INVALID, "%s does not start: %s", p->name, why);
+            return why[0] != 0 ? err_set(e, ERR_INVALID, "%s does not start: %s", p->name, why)
+                               : err_set(e, ERR_INVALID, "%s does not start: %s ends with status %d", p->name,
+                                         p->arguments[0], p->exit_status);
         }
         printf("%s ended (status %d), starting it again; see %s\n", p->name, p->exit_status, p->log);
         fflush(stdout);
     }
-    tell_silence(l, now);
+    if (!l->stopped)
+        tell_silence(l, now);
     return 0;
 }
 
