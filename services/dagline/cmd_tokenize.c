@@ -5,6 +5,7 @@
 #include "dagline/embedded_model.h"
 #include "diffusion/tokenizer.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,8 @@ static int each_line(const struct tokenizer *t, bool pad, struct err *e)
         if (rc < 0)
             err_wrap(e, "line %lu", number);
     }
+    if (rc == 0 && ferror(stdin))
+        rc = err_sys(e, errno, "read standard input");
     free(line);
     return rc;
 }

@@ -1,5 +1,6 @@
 #include "dagline/command.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static int work(const struct command *command, const struct config *c, struct err *e)
@@ -8,7 +9,9 @@ static int work(const struct command *command, const struct config *c, struct er
     const size_t count = config_arguments(c, &arguments);
     if (count < command->arguments_min || count > command->arguments_max)
         return err_set(e, ERR_USAGE, "usage: %s [OPTION...] %s", command->name, command->arguments);
-    return command->work(command->params, arguments, count, e);
+    const int rc = command->work(command->params, arguments, count, e);
+    /* what was to be said and could not is a failure: a full disk, say */
+    return rc == 0 && (fflush(stdout) != 0 || ferror(stdout)) ? err_sys(e, errno, "write standard output") : rc;
 }
 
 int command_main(const struct command *command, int argc, char **argv)

@@ -10,6 +10,7 @@
 #include "scorer/backend.h"
 #include "shapes/scene.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -144,8 +145,10 @@ static int score_one(struct trial *t, const struct trial_params *o, const char *
     return 0;
 }
 
-static int report(const char *name, struct config *c, int rc, const struct err *e)
+static int report(const char *name, struct config *c, int rc, struct err *e)
 {
+    if (rc == 0 && (fflush(stdout) != 0 || ferror(stdout)))
+        rc = err_sys(e, errno, "write standard output");
     if (rc < 0) {
         fflush(stdout);
         fprintf(stderr, "%s: %s\n", name, e->text);

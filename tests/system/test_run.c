@@ -221,6 +221,19 @@ START_TEST(settings_of_one_verb_in_the_environment_do_not_end_another)
 }
 END_TEST
 
+START_TEST(output_that_a_full_disk_does_not_take_is_a_failure)
+{
+    if (!file_exists("/dev/full")) {
+        test_skip("no /dev/full here");
+        return;
+    }
+    ck_assert_int_eq(DAGLINE("/dev/full", "world", "--prompts", "3"), 1);
+    ck_assert_int_eq(DAGLINE("/dev/full", "world", "--count", "1", "-o", in_test_folder("x.png")), 0); /* says nothing */
+    ck_assert_int_eq(DAGLINE("/dev/full", "reward", "score", "--set", "reward.backend=builtin:brightness", in_test_folder("x.png")),
+                     1);
+}
+END_TEST
+
 static void must(const char *const *argv)
 {
     struct proc p;
@@ -306,5 +319,5 @@ SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
       a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside_a_living_one,
       a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
-      settings_of_one_verb_in_the_environment_do_not_end_another,
+      settings_of_one_verb_in_the_environment_do_not_end_another, output_that_a_full_disk_does_not_take_is_a_failure,
       an_installed_binary_finds_the_embedded_model_from_anywhere, a_reward_of_ones_own_has_a_table_before_and_after)
