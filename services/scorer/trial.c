@@ -329,6 +329,10 @@ static int check(struct reward_params *p, const struct config *c, struct err *e)
     struct samples s;
     struct trial t = {0};
     struct err why = {0};
+    if (!form_given)
+        snprintf(p->backend, sizeof p->backend, "%s", forms[0]);
+    if (backend_check(p, e) < 0) /* an address or a file that no form can do with */
+        return -1;
     samples_make(&s);
     p->retries = 0;
     p->timeout_ms = least((size_t)p->timeout_ms, CHECK_TIMEOUT_MS);

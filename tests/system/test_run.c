@@ -221,6 +221,15 @@ START_TEST(settings_of_one_verb_in_the_environment_do_not_end_another)
 }
 END_TEST
 
+START_TEST(an_address_that_no_form_can_do_with_is_told_once)
+{
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "reward", "check", "nowhere"), 1);
+    char *said = proc_read(in_test_folder("log"));
+    ck_assert_str_eq(said, "dagline reward check: reward.url: nowhere: write http://HOST:PORT or https://HOST:PORT\n");
+    free(said);
+}
+END_TEST
+
 START_TEST(output_that_a_full_disk_does_not_take_is_a_failure)
 {
     if (!file_exists("/dev/full")) {
@@ -319,5 +328,6 @@ SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
       a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside_a_living_one,
       a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
-      settings_of_one_verb_in_the_environment_do_not_end_another, output_that_a_full_disk_does_not_take_is_a_failure,
+      settings_of_one_verb_in_the_environment_do_not_end_another, an_address_that_no_form_can_do_with_is_told_once,
+      output_that_a_full_disk_does_not_take_is_a_failure,
       an_installed_binary_finds_the_embedded_model_from_anywhere, a_reward_of_ones_own_has_a_table_before_and_after)
