@@ -204,7 +204,7 @@ static int bench(const void *params, const char *const *arguments, size_t count,
                       .repeats = (size_t)o->repeats};
     (void)count;
     if (strcmp(arguments[0], "unet") != 0)
-        return err_set(e, ERR_USAGE, "'%.100s' cannot be timed; what can is: unet", arguments[0]);
+        return err_set(e, ERR_USAGE, "'%.100s' cannot be timed; what can is: unet, target, tempered", arguments[0]);
     if (o->config[0] == 0)
         return err_set(e, ERR_USAGE, "--config unet/config.json is needed");
     const int rc = bench_unet(&b, e);

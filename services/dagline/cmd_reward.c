@@ -15,7 +15,7 @@ int cmd_reward(int argc, char **argv)
 {
     char folder[FILE_PATH_BYTES_MAX], binary[FILE_PATH_BYTES_MAX];
     struct err e;
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         fputs(usage, stdout);
         return 0;
     }
