@@ -231,13 +231,17 @@ int report_write(const struct report_options *o, struct err *e)
                    (unsigned long long)o->evaluate_seed, (unsigned long long)after.soft.count);
         table(&out, &before, &after);
     }
-    buf_format(&out,
-               "\n- progress.png: the same prompts and seeds along the run\n"
-               "- policy.safetensors: the trained weights; metrics.jsonl, tensorboard/: every update\n"
-               "- draw with it:      dagline generate --model MODEL --policy %s/policy.safetensors --prompt \"two red stars\" -o x.png\n"
-               "- a diffusers folder: dagline export --model MODEL --policy %s/policy.safetensors --out FOLDER\n"
-               "- go on:             dagline run --config %s/config.yaml --set run.iterations=%llu\n",
-               o->dir, o->dir, o->dir, (unsigned long long)(2 * o->run->iterations));
+    buf_add_text(&out, "\n- progress.png: the same prompts and seeds along the run\n");
+    if (o->policy_bytes > 0)
+        buf_format(&out,
+                   "- policy.safetensors: the trained weights; metrics.jsonl, tensorboard/: every update\n"
+                   "- draw with it:      dagline generate --model MODEL --policy %s/policy.safetensors --prompt \"two red stars\" -o x.png\n"
+                   "- a diffusers folder: dagline export --model MODEL --policy %s/policy.safetensors --out FOLDER\n",
+                   o->dir, o->dir);
+    buf_format(&out, "- go on:             dagline run --config %s/config.yaml", o->dir);
+    if (o->step >= o->run->iterations) /* one that was stopped goes on to its own end */
+        buf_format(&out, " --set run.iterations=%llu", (unsigned long long)(2 * o->run->iterations));
+    buf_add_byte(&out, '\n');
     if (file_join(path, o->dir, "report.md", e) < 0 ||
         file_replace(path, buf_text(&out), strlen(buf_text(&out)), 0644, e) < 0 ||
         write_numbers(o, evaluated ? &before : NULL, evaluated ? &after : NULL, rewarded ? &rewards : NULL, e) < 0)

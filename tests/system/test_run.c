@@ -171,6 +171,9 @@ START_TEST(a_run_that_waits_says_for_what_and_listens_where_it_was_told)
     proc_wait_port(port, START_MS);
     proc_signal(&p, SIGINT);
     ck_assert_int_eq(proc_wait(&p, RUN_MS), 0);
+    char *const text = proc_read(in_test_folder("run/report.md")); /* of a run that is not made longer, and has no policy */
+    ck_assert_msg(strstr(text, "/run/config.yaml\n") != NULL && strstr(text, "policy.safetensors") == NULL, "%s", text);
+    free(text);
 }
 END_TEST
 
