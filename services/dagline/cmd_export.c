@@ -6,8 +6,10 @@
 #include "diffusion/model.h"
 #include "diffusion/weights.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define EXPORT_PARAMS(P, S)                                                                        \
     P(S, text, model, "", "", "1000", "", "base model folder; empty: the embedded model")          \
@@ -43,6 +45,12 @@ static int merge(struct model *m, const struct safetensors *f, const char *out, 
     return 0;
 }
 
+static bool is_same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static int export_policy(const void *params, const char *const *arguments, size_t count,
                          struct err *e)
 {
@@ -56,7 +64,11 @@ static int export_policy(const void *params, const char *const *arguments, size_
     (void)arguments, (void)count;
     if (o->policy[0] == 0 || o->out[0] == 0)
         return err_set(e, ERR_USAGE, "--policy FILE and --out FOLDER are needed");
-    if (embedded_model_unless(model, o->model, e) < 0 || safetensors_open(&f, o->policy, e) < 0)
+    if (embedded_model_unless(model, o->model, e) < 0)
+        return -1;
+    if (is_same_folder(model, o->out))
+        return err_set(e, ERR_USAGE, "--out %s is the base model's own folder, which would be lost: give another", o->out);
+    if (safetensors_open(&f, o->policy, e) < 0)
         return -1;
     if (lora_file_rank(f, &rank, &none) < 0)
         rank = 0;

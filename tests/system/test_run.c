@@ -233,6 +233,16 @@ START_TEST(an_address_that_no_form_can_do_with_is_told_once)
 }
 END_TEST
 
+START_TEST(an_export_does_not_replace_its_base_model)
+{
+    char other[PROC_PATH_BYTES + 8];
+    ck_assert_int_eq(mkdir(in_test_folder("model"), 0700), 0);
+    snprintf(other, sizeof other, "%s/../model", in_test_folder("model"));
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "export", "--model", in_test_folder("model"), "--policy", "x", "--out", other), 2);
+    wait_text(in_test_folder("log"), "is the base model's own folder");
+}
+END_TEST
+
 START_TEST(output_that_a_full_disk_does_not_take_is_a_failure)
 {
     if (!file_exists("/dev/full")) {
@@ -332,5 +342,5 @@ SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
       a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
       settings_of_one_verb_in_the_environment_do_not_end_another, an_address_that_no_form_can_do_with_is_told_once,
-      output_that_a_full_disk_does_not_take_is_a_failure,
+      an_export_does_not_replace_its_base_model, output_that_a_full_disk_does_not_take_is_a_failure,
       an_installed_binary_finds_the_embedded_model_from_anywhere, a_reward_of_ones_own_has_a_table_before_and_after)
