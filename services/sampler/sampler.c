@@ -19,6 +19,7 @@
 
 #define REPORT_EVERY_MS 2000
 #define HELLO_EVERY_MS 1000
+#define FETCH_AGAIN_MS 1000
 #define CREDIT_PATIENCE_MS 500 /* a part of a batch is made when no more credit came for so long */
 #define ALIVE_MS 60000 /* one step of a chain, of a large model on a slow machine, stays far below */
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
@@ -46,6 +47,7 @@ struct sampler {
 
     int64_t hello_ms, report_ms, credit_ms; /* last hello and report; when credit last grew */
     int64_t rest_until_ms;                  /* sampler.rate */
+    int64_t fetch_after_ms;                 /* the store no longer had the policy */
     uint64_t progress;
     double make_seconds;
     struct monitor *monitor;
@@ -83,6 +85,28 @@ static int apply_newest(struct sampler *s, struct err *e)
     hash_hex(hex, digest, sizeof digest);
     log_event(LOG_INFO, "policy_applied", "version=%llu digest=%s",
               (unsigned long long)target.version, hex);
+    return 0;
+}
+
+/* A policy that cannot be had now is no reason to end: the store is away, or it has swept the policy since newer ones took
+ * its place, which is then the one to fetch. */
+static int follow_newest(struct sampler *s, struct err *e)
+{
+    if (clock_mono_ms(NULL) < s->fetch_after_ms || apply_newest(s, e) == 0)
+        return 0;
+    const bool gone = e->code == ERR_NOT_FOUND;
+    if (!gone && e->code != ERR_UNAVAILABLE && e->code != ERR_TIMEOUT)
+        return -1;
+    log_err("policy_fetch", e);
+    if (!gone)
+        return 0;
+    s->fetch_after_ms = clock_mono_ms(NULL) + FETCH_AGAIN_MS;
+    struct policy_ref newest;
+    if (store_client_policy(s->store, NULL, &newest, e) < 0)
+        return e->code == ERR_UNAVAILABLE ? 0 : -1;
+    if (memcmp(newest.digest, s->newest.digest, sizeof newest.digest) != 0)
+        s->fetch_after_ms = 0;
+    s->newest = newest;
     return 0;
 }
 
@@ -291,13 +315,8 @@ int sampler_run(struct sampler *s, struct err *e)
 {
     loop_on_drain(s->loop, go_on, s);
     while (!s->stopping && !loop_draining(s->loop)) {
-        if (serve(s, e) < 0)
+        if (serve(s, e) < 0 || follow_newest(s, e) < 0)
             return -1;
-        if (apply_newest(s, e) < 0) {
-            if (e->code != ERR_UNAVAILABLE && e->code != ERR_TIMEOUT)
-                return -1;
-            log_err("policy_fetch", e);
-        }
         const size_t n = batch_size(s);
         if (n > 0 ? make(s, n, e) < 0 : loop_poll(s->loop, 20, e) < 0)
             return -1;

@@ -1,12 +1,15 @@
 /* SIGTERM: each service finishes what it has begun and ends with status 0, within DRAIN_MS; a
  * second SIGTERM ends it at once.  And one that cannot do its work ends by itself, with one line. */
+#include "base/hash.h"
 #include "base/mem.h"
 #include "support/ring.h"
 #include "support/suite.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define START_MS 60000
 #define DRAIN_MS 20000
@@ -156,7 +159,45 @@ START_TEST(a_sampler_whose_trajectories_are_too_large_says_what_to_set)
 }
 END_TEST
 
+/* A policy may be superseded and swept before a slow sampler has it: a newer one is there then. */
+START_TEST(a_sampler_whose_policy_is_gone_waits_for_a_newer_one)
+{
+    static struct ring r;
+    struct status s;
+    char hex[HASH_SHA256_HEX_BYTES], path[PROC_PATH_BYTES + 128];
+    ring_open(&r, &(struct ring_options){.samplers = 2, .settings = (const char *const[]){"trainer.checkpoint_every=1000", NULL}});
+    for (int part = RING_REDIS; part <= RING_SAMPLER; part++)
+        ring_start(&r, (enum ring_part)part, 0);
+    const int64_t end = ring_now_ms() + START_MS;
+    while (ring_log_count(&r, RING_STORE, 0, "\"policy_published\"") < 2) {
+        ring_nap(10);
+        ck_assert_msg(ring_now_ms() < end, "the run does not start: see %s/log", r.folder);
+    }
+    ring_kill(&r, RING_TRAINER, 0);
+    ring_wait_end(&r, RING_TRAINER, 0, DRAIN_MS);
+    ck_assert(ring_status(&r, &s));
+    hash_hex(hex, s.policy.digest, sizeof s.policy.digest);
+    status_done(&s);
+    snprintf(path, sizeof path, "%s/store/blobs/%.2s/%s", r.folder, hex, hex);
+    ck_assert_int_eq(unlink(path), 0);
+    ring_start(&r, RING_SAMPLER, 1);
+    while (ring_log_count(&r, RING_SAMPLER, 1, "no blob") == 0) {
+        ring_nap(5);
+        ck_assert_msg(ring_now_ms() < end, "it fetches no policy: see %s/log", r.folder);
+    }
+    ring_start(&r, RING_TRAINER, 0);
+    while (ring_log_count(&r, RING_SAMPLER, 1, "\"policy_applied\"") == 0) {
+        ring_watch(&r);
+        ring_nap(5);
+        ck_assert_msg(ring_now_ms() < end, "it applies no policy: see %s/log", r.folder);
+    }
+    ck_assert_uint_eq(ring_process(&r, RING_SAMPLER, 1)->restarts, 0);
+    ring_close(&r);
+}
+END_TEST
+
 SUITE("system/drain", 180, a_sampler_whose_trajectories_are_too_large_says_what_to_set,
+      a_sampler_whose_policy_is_gone_waits_for_a_newer_one,
       each_service_finishes_its_work_and_ends_with_0,
       a_scorer_asked_to_end_answers_what_it_has_in_hand, a_scorer_asked_to_end_does_not_wait_for_a_service_that_is_away,
       a_second_signal_ends_it_at_once, one_that_waits_for_the_store_ends_soon)
