@@ -86,8 +86,8 @@ int replay_admit(struct replay *r, const struct trajectory *t, enum replay_outco
  * subtract. */
 int replay_room(struct replay *r, uint64_t *items, struct err *e) MUST_USE;
 
-/* ---- trainer's side: every call carries the fencing token; a lower one than seen is ERR_STALE
- * ---- */
+/* ---- trainer's side: every call carries the fencing token; a lower one than seen is ERR_STALE.
+ * ERR_FULL: Redis is at its maxmemory; ask again, as after ERR_UNAVAILABLE ---- */
 
 int replay_fence(struct replay *r, uint64_t token, struct err *e) MUST_USE;
 

@@ -641,7 +641,7 @@ static int wait_for_replay(struct scorer *s, struct err *e)
     bool told = false;
     int rc = replay_options_of(&o, &s->o->replay, s->run.run_id, password, e);
     while (rc == 0 && replay_open(&s->replay, &o, e) < 0) {
-        if (e->code != ERR_UNAVAILABLE) {
+        if (e->code != ERR_UNAVAILABLE && e->code != ERR_FULL) {
             rc = -1;
             break;
         }

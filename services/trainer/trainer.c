@@ -64,11 +64,17 @@ static int serve(void *arg, struct err *e)
 
 /* ---- while Redis is away ---- */
 
+/* A full one (OOM) takes nothing now, as one that is not there. */
+static bool is_away(const struct err *e)
+{
+    return e->code == ERR_UNAVAILABLE || e->code == ERR_FULL;
+}
+
 /* Whether a call that failed for want of Redis is to be made again: after a moment, and not once we are asked to end. */
 static bool again(struct trainer *t, struct err *e)
 {
     struct err why;
-    if (e->code != ERR_UNAVAILABLE)
+    if (!is_away(e))
         return false;
     if (!t->replay_away)
         log_err("replay_away", e);
@@ -86,7 +92,7 @@ static int open_replay(struct trainer *t, struct err *e)
     do
         rc = t->replay == NULL && replay_open(&t->replay, &t->o.replay, e) < 0 ? -1 : replay_fence(t->replay, t->token, e);
     while (rc < 0 && again(t, e));
-    return rc < 0 && e->code == ERR_UNAVAILABLE ? err_set(e, ERR_CLOSED, "asked to end") : rc;
+    return rc < 0 && is_away(e) ? err_set(e, ERR_CLOSED, "asked to end") : rc;
 }
 
 /* Tells the replay of a step.  Where we are asked to end meanwhile, the next start does it. */
@@ -97,7 +103,7 @@ static int tell_step(struct trainer *t, int (*tell)(struct replay *r, uint64_t s
     do
         rc = tell(t->replay, step, e);
     while (rc < 0 && again(t, e));
-    return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
+    return rc < 0 && is_away(e) ? 0 : rc;
 }
 
 /* What the checkpoint of `step` covers may be forgotten. */
@@ -270,7 +276,7 @@ static int make_room(struct trainer *t, struct err *e)
 {
     struct replay_stats s;
     if (replay_stats(t->replay, &s, e) < 0)
-        return e->code == ERR_UNAVAILABLE ? 0 : -1;
+        return is_away(e) ? 0 : -1;
     /* in lockstep a batch waits for the trajectories of its policy alone */
     const uint64_t least = t->run.lockstep ? 0 : t->o.replay.items_min, want = t->o.batch > least ? t->o.batch : least;
     if (s.items == 0 || (s.items_pinned + want + 1) * (s.bytes / s.items) <= t->o.replay.bytes_max)
@@ -302,11 +308,11 @@ static int wait_batch(struct trainer *t, struct trajectory **batch, struct err *
             t->replay_away = false;
             return 0;
         }
-        if (e->code != ERR_TIMEOUT && e->code != ERR_UNAVAILABLE)
+        if (e->code != ERR_TIMEOUT && !is_away(e))
             return err_wrap(e, "batch of step %llu", (unsigned long long)q.step);
-        if (e->code == ERR_UNAVAILABLE && !t->replay_away)
+        if (is_away(e) && !t->replay_away)
             log_err("replay_away", e);
-        t->replay_away = e->code == ERR_UNAVAILABLE;
+        t->replay_away = is_away(e);
         if (!t->replay_away && clock_mono_ms(NULL) >= room_ms) {
             if (make_room(t, e) < 0)
                 return -1;
@@ -343,7 +349,7 @@ static int tell_replay(struct trainer *t, uint8_t (*ids)[TRAJECTORY_ID_BYTES], c
                  ? -1
                  : replay_stats(t->replay, stats, e); /* which says loudly when Redis was emptied */
     while (rc < 0 && again(t, e));
-    return rc < 0 && e->code == ERR_UNAVAILABLE ? 0 : rc;
+    return rc < 0 && is_away(e) ? 0 : rc;
 }
 
 static int one_step(struct trainer *t, struct err *e)

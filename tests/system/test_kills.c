@@ -354,6 +354,29 @@ START_TEST(while_redis_is_away_everybody_waits_and_nobody_ends)
 }
 END_TEST
 
+/* Somebody else's data in the same Redis, say: what is there stays, and nothing can be written until there is room. */
+START_TEST(while_redis_is_full_everybody_waits_and_nobody_ends)
+{
+    static struct trial t;
+    char reply[64];
+    open_trial(&t, (const char *const[]){"replay.bytes_max=2MiB", NULL});
+    struct proc_redis redis = {0};
+    snprintf(redis.socket, sizeof redis.socket, "%s", t.ring.redis_socket);
+    proc_redis_say(&redis, "SETRANGE other 64000000 x", reply, sizeof reply);
+    proc_redis_say(&redis, "CONFIG SET maxmemory 32mb", reply, sizeof reply);
+    turns_for(&t, 1500);
+    ring_kill(&t.ring, RING_TRAINER, 0); /* it waits at its start, too */
+    turns_for(&t, 1500);
+    proc_redis_say(&redis, "DEL other", reply, sizeof reply);
+    const struct mark from = mark_now(&t);
+    wait_progress(&t, &from, RING_REDIS, RECOVERY_MS);
+    for (int part = RING_STORE; part < RING_PARTS; part++)
+        ck_assert_msg(ring_process(&t.ring, (enum ring_part)part, 0)->restarts == (part == RING_TRAINER),
+                      "%s ended: see %s/log", ring_part_name((enum ring_part)part), t.ring.folder);
+    close_trial(&t);
+}
+END_TEST
+
 /* With no slack at all in the pacing, what a dead sampler was granted is all that the trainer waits
  * for. */
 START_TEST(the_credit_of_a_dead_sampler_is_granted_to_others)
@@ -389,5 +412,6 @@ END_TEST
 SUITE("system/kills", 1800, kills_of_every_class_lose_nothing_and_train_nothing_twice,
       an_emptied_redis_is_reported_and_the_run_goes_on,
       while_redis_is_away_everybody_waits_and_nobody_ends,
+      while_redis_is_full_everybody_waits_and_nobody_ends,
       the_credit_of_a_dead_sampler_is_granted_to_others,
       a_replay_full_of_logged_batches_is_freed_by_an_early_checkpoint)
