@@ -186,6 +186,22 @@ static int check_own(const struct scorer *s, const struct message *m, const stru
     return check_form(&s->run, t, e);
 }
 
+/* The socket hangs up on a message above net.trajectory_max, and one above the budget is never asked
+ * for: neither would be seen from outside. */
+static void check_size(const struct scorer *s, const struct hello *h)
+{
+    const uint64_t message_max = (uint64_t)s->o->net.trajectory_max_bytes;
+    const uint64_t budget = (uint64_t)s->o->scorer.budget_bytes;
+    if (h->item_bytes <= message_max && h->item_bytes <= budget)
+        return;
+    log_event(LOG_ERROR, "sampler_too_large",
+              "slot=%u item_bytes=%" PRIu64 " trajectory_max=%" PRIu64 " budget=%" PRIu64 " mend=%s",
+              h->slot, h->item_bytes, message_max, budget,
+              h->item_bytes > message_max
+                  ? "its trajectories do not come through: raise net.trajectory_max of the scorer"
+                  : "it gets no credit: raise scorer.budget");
+}
+
 static void take_hello(struct scorer *s, const struct message *m)
 {
     struct hello h;
@@ -197,10 +213,11 @@ static void take_hello(struct scorer *s, const struct message *m)
     const bool stranger = credit_find(s->credit, m->peer, m->peer_bytes) == NULL;
     const struct credit_peer *p =
         credit_hello(s->credit, m->peer, m->peer_bytes, h.item_bytes, clock_mono_ms(NULL));
-    if (stranger && p != NULL)
-        log_event(LOG_INFO, "sampler_came", "slot=%u sender=%s session=%llu item_bytes=%llu",
-                  h.slot, m->sender, (unsigned long long)p->session,
-                  (unsigned long long)h.item_bytes);
+    if (!stranger || p == NULL)
+        return;
+    log_event(LOG_INFO, "sampler_came", "slot=%u sender=%s session=%llu item_bytes=%llu", h.slot,
+              m->sender, (unsigned long long)p->session, (unsigned long long)h.item_bytes);
+    check_size(s, &h);
 }
 
 static void take_trajectory(struct scorer *s, const struct message *m)

@@ -196,8 +196,30 @@ START_TEST(a_sampler_whose_policy_is_gone_waits_for_a_newer_one)
 }
 END_TEST
 
+/* The scorer's socket hangs up on what is larger than its own limit, again and again. */
+START_TEST(a_scorer_that_takes_less_than_samplers_send_says_what_to_set)
+{
+    static const char *const settings[] = {"run.steps=8", "run.forward_looking=yes", "net.trajectory_max=64KiB", NULL};
+    static struct ring r;
+    ring_open(&r, &(struct ring_options){.samplers = 1, .settings = settings});
+    for (int part = RING_REDIS; part <= RING_SCORER; part++)
+        ring_start(&r, (enum ring_part)part, 0);
+    const int64_t end = ring_now_ms() + START_MS;
+    while (ring_log_count(&r, RING_SCORER, 0, "\"ready\"") == 0)
+        ring_nap(5);
+    ring_set(&r, "net.trajectory_max=16MiB");
+    ring_start(&r, RING_SAMPLER, 0);
+    while (ring_log_count(&r, RING_SCORER, 0, "\"sampler_too_large\"") == 0) {
+        ring_nap(5);
+        ck_assert_msg(ring_now_ms() < end, "it does not say so: see %s/log", r.folder);
+    }
+    ring_close(&r);
+}
+END_TEST
+
 SUITE("system/drain", 180, a_sampler_whose_trajectories_are_too_large_says_what_to_set,
       a_sampler_whose_policy_is_gone_waits_for_a_newer_one,
+      a_scorer_that_takes_less_than_samplers_send_says_what_to_set,
       each_service_finishes_its_work_and_ends_with_0,
       a_scorer_asked_to_end_answers_what_it_has_in_hand, a_scorer_asked_to_end_does_not_wait_for_a_service_that_is_away,
       a_second_signal_ends_it_at_once, one_that_waits_for_the_store_ends_soon)
