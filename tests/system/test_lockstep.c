@@ -3,6 +3,7 @@
 #include "support/ring.h"
 #include "support/suite.h"
 
+#include <signal.h>
 #include <string.h>
 
 #define UPDATES 6
@@ -57,4 +58,26 @@ START_TEST(the_same_seed_gives_the_same_policies_twice)
 }
 END_TEST
 
-SUITE("system/lockstep", 300, the_same_seed_gives_the_same_policies_twice)
+/* Its batch waits for every trajectory of the policy. */
+START_TEST(a_reward_that_failed_is_asked_for_again)
+{
+    static struct ring ring;
+    ring_open(&ring, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_set(&ring, "reward.deadline=300ms");
+    ring_set(&ring, "sampler.resend=500ms");
+    ring_start_all(&ring);
+    const int64_t end = ring_now_ms() + RUN_MS;
+    while (ring_log_count(&ring, RING_STORE, 0, "\"policy_published\"") == 0)
+        ring_nap(1);
+    kill(ring_process(&ring, RING_JUDGE, 0)->pid, SIGSTOP);
+    while (ring_log_count(&ring, RING_SAMPLER, 0, "\"reward_failed\"") == 0) {
+        ck_assert_msg(ring_now_ms() < end, "no reward fails: see %s/log", ring.folder);
+        ring_nap(5);
+    }
+    kill(ring_process(&ring, RING_JUDGE, 0)->pid, SIGCONT);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, 20000), 0);
+    ring_close(&ring);
+}
+END_TEST
+
+SUITE("system/lockstep", 300, a_reward_that_failed_is_asked_for_again, the_same_seed_gives_the_same_policies_twice)
