@@ -95,12 +95,14 @@ static int prove_policy(struct scorer *s, const struct trajectory *t, struct err
     struct policy_ref p;
     if (store_client_policy(s->store, t->policy_digest, &p, e) < 0)
         return e->code == ERR_UNAVAILABLE || e->code == ERR_TIMEOUT ? 0 : -1;
+    if (p.version < t->policy_version)
+        return err_set(e, ERR_INVALID,
+                       "the store knows this digest as policy %" PRIu64 ", not %" PRIu64, p.version,
+                       t->policy_version);
+    /* Updates that change nothing give several versions the same bytes; the store names the newest. */
+    p.version = t->policy_version;
     know_policy(s, &p);
-    if (p.version == t->policy_version)
-        return 1;
-    return err_set(e, ERR_INVALID,
-                   "the store knows this digest as policy %" PRIu64 ", not %" PRIu64, p.version,
-                   t->policy_version);
+    return 1;
 }
 
 /* ---- answering ---- */

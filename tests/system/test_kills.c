@@ -409,9 +409,31 @@ START_TEST(a_replay_full_of_logged_batches_is_freed_by_an_early_checkpoint)
 }
 END_TEST
 
+/* Updates that change nothing (rewards all the same, say) give several versions the same bytes. */
+START_TEST(a_restarted_scorer_takes_every_version_of_the_same_weights)
+{
+    static const char *const settings[] = {"trainer.lr=0", "replay.samples_per_insert=0", NULL};
+    static struct ring r;
+    ring_open(&r, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_start_all(&r);
+    const int64_t end = ring_now_ms() + START_MS;
+    for (size_t kills = 1; kills <= 6; kills++) {
+        while (ring_log_count(&r, RING_STORE, 0, "\"policy_published\"") < 2 * kills) {
+            ring_watch(&r);
+            ring_nap(5);
+            ck_assert_msg(ring_now_ms() < end, "the run does not go on: see %s/log", r.folder);
+        }
+        ring_kill(&r, RING_SCORER, 0);
+    }
+    ck_assert_uint_eq(ring_log_count(&r, RING_SAMPLER, 0, "\"trajectory_rejected\""), 0);
+    ring_close(&r);
+}
+END_TEST
+
 SUITE("system/kills", 1800, kills_of_every_class_lose_nothing_and_train_nothing_twice,
       an_emptied_redis_is_reported_and_the_run_goes_on,
       while_redis_is_away_everybody_waits_and_nobody_ends,
       while_redis_is_full_everybody_waits_and_nobody_ends,
+      a_restarted_scorer_takes_every_version_of_the_same_weights,
       the_credit_of_a_dead_sampler_is_granted_to_others,
       a_replay_full_of_logged_batches_is_freed_by_an_early_checkpoint)
