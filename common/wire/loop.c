@@ -37,6 +37,7 @@ struct loop {
     void *drain_arg;
     uint64_t serials;
     struct watch watches[LOOP_WATCHES_MAX];
+    size_t watch_end; /* places in use are below it */
     struct timer timers[LOOP_TIMERS_MAX];
 };
 
@@ -80,6 +81,7 @@ static struct watch *watch_new(struct loop *l, struct err *e)
     for (size_t i = 0; i < LOOP_WATCHES_MAX; i++)
         if (!l->watches[i].used) {
             l->watches[i] = (struct watch){.used = true, .serial = ++l->serials, .fd = -1};
+            l->watch_end = i < l->watch_end ? l->watch_end : i + 1;
             return &l->watches[i];
         }
     err_set(e, ERR_FULL, "event loop: more than %d sockets and descriptors", LOOP_WATCHES_MAX);
@@ -99,7 +101,7 @@ int loop_add_wire(struct loop *l, struct wire *w, loop_fn on_ready, void *arg, s
 
 void loop_remove_wire(struct loop *l, struct wire *w)
 {
-    for (size_t i = 0; i < LOOP_WATCHES_MAX; i++)
+    for (size_t i = 0; i < l->watch_end; i++)
         if (l->watches[i].used && l->watches[i].wire == w)
             l->watches[i].used = false;
 }
@@ -108,7 +110,7 @@ int loop_add_fd(struct loop *l, int fd, int events, loop_fd_fn on_ready, void *a
 {
     assert(fd >= 0 && (events & ~(LOOP_READ | LOOP_WRITE)) == 0);
     struct watch *x = NULL;
-    for (size_t i = 0; i < LOOP_WATCHES_MAX && x == NULL; i++)
+    for (size_t i = 0; i < l->watch_end && x == NULL; i++)
         if (l->watches[i].used && l->watches[i].fd == fd)
             x = &l->watches[i];
     if (x == NULL && (x = watch_new(l, e)) == NULL)
@@ -122,7 +124,7 @@ int loop_add_fd(struct loop *l, int fd, int events, loop_fd_fn on_ready, void *a
 
 void loop_remove_fd(struct loop *l, int fd)
 {
-    for (size_t i = 0; i < LOOP_WATCHES_MAX; i++)
+    for (size_t i = 0; i < l->watch_end; i++)
         if (l->watches[i].used && l->watches[i].fd == fd)
             l->watches[i].used = false;
 }
@@ -220,7 +222,7 @@ int loop_poll(struct loop *l, int timeout_ms, struct err *e)
     uint64_t serial[LOOP_WATCHES_MAX + 1];
     int n = 0;
     items[n++] = (zmq_pollitem_t){.fd = l->signal_fd, .events = ZMQ_POLLIN};
-    for (size_t i = 0; i < LOOP_WATCHES_MAX; i++) {
+    for (size_t i = 0; i < l->watch_end; i++) {
         const struct watch *w = &l->watches[i];
         if (!w->used)
             continue;

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOOP_WATCHES_MAX 256
+#define LOOP_WATCHES_MAX 4096 /* a scorer has one for each call, 192 for each of 16 rewards */
 #define LOOP_TIMERS_MAX 64
 
 #define LOOP_READ 1

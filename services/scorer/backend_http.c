@@ -27,7 +27,7 @@
 #define BACKOFF_MS_MAX 20000
 #define DESCRIBE_RETRY_MS_MAX 2000
 #define DESCRIBE_ANSWER_BYTES_MAX (256u << 10)
-#define CALLS_MAX 192 /* at once over all endpoints: each has a socket in the loop */
+#define CALLS_MAX 192 /* at once over all endpoints: each has a socket in the loop (LOOP_WATCHES_MAX) */
 #define TRIES_AT_ONCE 2
 #define HEDGE_LATENCY 0.95
 #define HEDGE_SHARE 0.1 /* of all calls, at most: where every call is slow a second one makes it worse */

@@ -9,6 +9,7 @@
 #include "wire/loop.h"
 #include "wire/zap.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -553,6 +554,24 @@ START_TEST(the_loop_watches_descriptors)
 }
 END_TEST
 
+/* Two rewards of 192 calls each. */
+START_TEST(the_loop_watches_the_calls_of_several_rewards)
+{
+    struct ticks t = {0};
+    struct err e;
+    int fds[2] = {-1, -1};
+    ck_assert_int_eq(loop_open(&t.loop, &e), 0);
+    for (int i = 0; i < 2 * 192; i++) {
+        ck_assert_msg(pipe(fds) == 0, "pipe %d: %s", i, strerror(errno));
+        ck_assert_msg(loop_add_fd(t.loop, fds[0], LOOP_READ, on_pipe, &t, &e) == 0, "%s", e.text);
+    }
+    ck_assert_int_eq(write(fds[1], "x", 1), 1);
+    ck_assert_int_eq(loop_run(t.loop, &e), 0);
+    ck_assert_int_eq(t.count, 1);
+    loop_close(t.loop);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("wire/wire");
@@ -573,6 +592,7 @@ int main(void)
         the_memory_bound_grows_with_peers_and_the_largest_message,
         the_loop_runs_timers_until_it_is_stopped,
         the_loop_watches_descriptors,
+        the_loop_watches_the_calls_of_several_rewards,
     };
     TCase *plain = tcase_create("wire");
     tcase_set_timeout(plain, 30);
