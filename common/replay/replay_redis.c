@@ -307,6 +307,9 @@ int redis_fault(const struct redis_value *v, struct err *e)
         {"READONLY", ERR_UNAVAILABLE},
         {"MASTERDOWN", ERR_UNAVAILABLE},
         {"TRYAGAIN", ERR_UNAVAILABLE},
+        {"NOREPLICAS", ERR_UNAVAILABLE},
+        {"CLUSTERDOWN", ERR_UNAVAILABLE},
+        {"ERR max number of clients", ERR_UNAVAILABLE},
     };
     assert(v->type == REDIS_FAULT);
     enum err_code code = ERR_INVALID;

@@ -493,7 +493,7 @@ def read_conf(path):
 
 def commands_in(files):
     """The Redis commands that string literals of these sources begin with."""
-    faults = {"OOM", "LOADING", "MISCONF", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "QUEUED", "OK"}
+    faults = {"OOM", "LOADING", "MISCONF", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "CLUSTERDOWN", "ERR", "QUEUED", "OK"}
     found = set()
     for f in files:
         for word in re.findall(r'"([A-Z]{2,})(?=["% ])', open(f, encoding="utf-8").read()):

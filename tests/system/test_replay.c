@@ -1114,6 +1114,31 @@ START_TEST(redis_at_its_limit_is_full_not_a_loss)
 }
 END_TEST
 
+/* What passes by itself is waited for: a replica that lags behind, all of Redis's connections taken. */
+START_TEST(a_redis_that_takes_nothing_now_is_away)
+{
+    start_redis(NULL);
+    struct replay_options o = options();
+    struct replay *r = open_replay(&o), *more = NULL;
+    struct trajectory *t = trajectories_make_scored(1, 1, NULL);
+    char reply[64];
+    enum replay_outcome outcome;
+    struct err e = {0};
+    proc_redis_say(&redis, "CONFIG SET min-replicas-to-write 1", reply, sizeof reply);
+    ck_assert_int_eq(replay_admit(r, t, &outcome, &e), -1);
+    ck_assert_msg(e.code == ERR_UNAVAILABLE, "%s", e.text);
+    proc_redis_say(&redis, "CONFIG SET min-replicas-to-write 0", reply, sizeof reply);
+    ck_assert_int_eq(replay_admit(r, t, &outcome, &e), 0);
+    ck_assert_int_eq(outcome, REPLAY_STORED);
+    proc_redis_say(&redis, "CONFIG SET maxclients 1", reply, sizeof reply);
+    ck_assert_int_eq(replay_open(&more, &o, &e), -1);
+    ck_assert_msg(e.code == ERR_UNAVAILABLE, "%s", e.text);
+    trajectory_free(t);
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 /* Latents of 528 KiB, which the allocator rounds up to 640. */
 START_TEST(at_the_largest_bound_eviction_comes_before_credit_ends)
 {
@@ -1297,6 +1322,7 @@ SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       a_redis_that_comes_back_with_an_old_snapshot_is_noticed, a_redis_that_evicts_by_itself_is_refused,
       a_redis_that_came_back_evicting_is_refused_by_every_call_until_it_is_mended,
       redis_at_its_limit_is_full_not_a_loss,
+      a_redis_that_takes_nothing_now_is_away,
       at_the_largest_bound_eviction_comes_before_credit_ends, a_password_is_needed_and_used,
       an_endless_reply_ends_the_connection_not_the_process,
       the_memo_keeps_the_last_texts_and_is_bounded)
