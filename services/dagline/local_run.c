@@ -34,6 +34,7 @@
 #define STORE_READY_MS 20000
 #define ALONE_MS 10000
 #define DRAIN_MS 20000
+#define UPDATE_MS 3600000 /* what is left of the update under way, of a large model */
 #define HISTORY_BYTES_MAX ((size_t)1 << 30)
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 #define SMOOTH_UPDATES 5
@@ -591,6 +592,18 @@ static void end_group(struct local *l, size_t first, size_t last)
         process_wait_gone(&l->process[i], DRAIN_MS);
 }
 
+/* What a stopped run goes on from is the trainer's last checkpoint: waited for however long its update takes. */
+static void end_trainer(struct local *l)
+{
+    for (size_t i = TRAINER; i < l->processes; i++)
+        process_end(&l->process[i]);
+    if (process_wait(&l->process[TRAINER], DRAIN_MS, NULL))
+        return;
+    printf("the trainer finishes its update and writes a checkpoint; another Ctrl-C ends it at once\n");
+    fflush(stdout);
+    process_wait(&l->process[TRAINER], UPDATE_MS, NULL);
+}
+
 static double cpu_of(const struct local *l, size_t first, size_t last)
 {
     double sum = 0.0;
@@ -604,6 +617,7 @@ static int finish(struct local *l, struct err *e)
     char path[FILE_PATH_BYTES_MAX];
     uint8_t *bytes = NULL;
     size_t n = 0;
+    end_trainer(l);
     end_group(l, TRAINER, l->processes);
     int rc = -1;
     double score;
