@@ -23,6 +23,7 @@
  * eviction, which an admission makes, must come before credit ends. */
 #define BYTES_MAX_RATIO 0.7   /* at most for our own bound */
 #define MEMORY_FULL_RATIO 0.9 /* no more credit beyond */
+#define MEMORY_WELL_RATIO 0.8 /* below it the next time is told again */
 
 struct replay_key replay_key(const struct replay *r, const char *suffix)
 {
@@ -538,6 +539,22 @@ static uint64_t field(const struct redis_value *list, size_t i)
     return list->type == REDIS_LIST && i < list->count ? redis_u64(&list->items[i], 0) : 0;
 }
 
+/* Whether Redis has no memory for more; said once: samplers without credit only fall silent. */
+static bool memory_full(struct replay *r, const struct redis_value *info)
+{
+    char used[32] = "", limit[32] = "";
+    if (!info_field(info, "used_memory", used, sizeof used) ||
+        !info_field(info, "maxmemory", limit, sizeof limit))
+        return false;
+    const double share = strtod(limit, NULL) > 0.0 ? strtod(used, NULL) / strtod(limit, NULL) : 0.0;
+    if (share > MEMORY_FULL_RATIO && !r->told_full)
+        log_event(LOG_WARN, "replay_memory_full", "used_memory=%s maxmemory=%s mend=%s", used, limit,
+                  "no trajectories are asked for; raise Redis's maxmemory, or lower "
+                  "replay.bytes_max or reward.cache");
+    r->told_full = share > (r->told_full ? MEMORY_WELL_RATIO : MEMORY_FULL_RATIO);
+    return share > MEMORY_FULL_RATIO;
+}
+
 int replay_room(struct replay *r, uint64_t *items, struct err *e)
 {
     if (replay_begin(r, e) < 0)
@@ -561,14 +578,7 @@ int replay_room(struct replay *r, uint64_t *items, struct err *e)
         .evicted_unused = field(h, 2),
         .need = redis_u64(redis_reply(r->redis, 1), 0),
     };
-    *items = replay_pace_room(&pace);
-    char used[32] = "", limit[32] = "";
-    if (info_field(info, "used_memory", used, sizeof used) &&
-        info_field(info, "maxmemory", limit, sizeof limit)) {
-        const double maxmemory = strtod(limit, NULL);
-        if (maxmemory > 0.0 && strtod(used, NULL) > MEMORY_FULL_RATIO * maxmemory)
-            *items = 0;
-    }
+    *items = memory_full(r, info) ? 0 : replay_pace_room(&pace);
     const struct redis_value *epoch_now = redis_reply(r->redis, 2);
     if (epoch_now->type != REDIS_TEXT || strcmp(epoch_now->text, r->epoch) != 0)
         return know_epoch(r, e);

@@ -15,6 +15,7 @@ struct replay {
     char run[REPLAY_RUN_BYTES_MAX + 1];
     char prefix[REPLAY_RUN_BYTES_MAX + 16]; /* "dagline:{RUN}:" */
     bool checked;                           /* policy, server and epoch, on this connection */
+    bool told_full;                         /* that Redis has no memory left */
     char server[41];                        /* run_id of Redis's process; "" until seen */
     char epoch[33];                         /* "" until seen */
     uint64_t token;                         /* trainer's; 0: not fenced */

@@ -368,6 +368,7 @@ START_TEST(while_redis_is_full_everybody_waits_and_nobody_ends)
     ring_kill(&t.ring, RING_TRAINER, 0); /* it waits at its start, too */
     turns_for(&t, 1500);
     proc_redis_say(&redis, "DEL other", reply, sizeof reply);
+    ck_assert_uint_eq(ring_log_count(&t.ring, RING_SCORER, 0, "\"replay_memory_full\""), 1);
     const struct mark from = mark_now(&t);
     wait_progress(&t, &from, RING_REDIS, RECOVERY_MS);
     for (int part = RING_STORE; part < RING_PARTS; part++)
