@@ -241,14 +241,19 @@ static int serve(void *arg, struct err *e)
 /* ---- sampling ---- */
 
 /* How many trajectories to make now; 0: wait. */
-static size_t batch_size(const struct sampler *s)
+static size_t batch_size(struct sampler *s)
 {
     const struct run_spec *run = &s->run;
     uint64_t n = s->o.batch;
     if (run->lockstep) {
-        /* trajectory c is made by policy c / lockstep_batch, never another */
-        const uint64_t due = s->counter / run->lockstep_batch;
-        if (s->applied.version != due)
+        /* trajectory c is made by policy c / lockstep_batch, never another; where others completed a batch meanwhile,
+         * what is left of it is wanted no more */
+        uint64_t due = s->counter / run->lockstep_batch;
+        if (s->applied.version > due) {
+            due = s->applied.version;
+            s->counter = due * run->lockstep_batch;
+        }
+        if (s->applied.version < due)
             return 0;
         const uint64_t left = (due + 1) * run->lockstep_batch - s->counter;
         n = n < left ? n : left;

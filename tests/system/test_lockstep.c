@@ -80,4 +80,32 @@ START_TEST(a_reward_that_failed_is_asked_for_again)
 }
 END_TEST
 
-SUITE("system/lockstep", 300, a_reward_that_failed_is_asked_for_again, the_same_seed_gives_the_same_policies_twice)
+/* What it would have made first is not waited for any more. */
+START_TEST(a_sampler_that_comes_late_makes_what_is_waited_for)
+{
+    static struct ring ring;
+    size_t from;
+    ring_open(&ring, &(struct ring_options){.samplers = 2, .settings = settings});
+    ring_set(&ring, "run.iterations=40");
+    for (int part = RING_REDIS; part <= RING_SAMPLER; part++)
+        ring_start(&ring, (enum ring_part)part, 0);
+    const int64_t end = ring_now_ms() + RUN_MS;
+    while ((from = ring_log_count(&ring, RING_STORE, 0, "\"policy_published\"")) == 0)
+        ring_nap(1);
+    ring_start(&ring, RING_SAMPLER, 1);
+    while (ring_log_count(&ring, RING_STORE, 0, "\"slot_taken\"") < 2)
+        ring_nap(1);
+    kill(ring_process(&ring, RING_SAMPLER, 1)->pid, SIGSTOP);
+    while (ring_log_count(&ring, RING_STORE, 0, "\"policy_published\"") < from + 3) {
+        ck_assert_msg(ring_now_ms() < end, "the run does not go on: see %s/log", ring.folder);
+        ring_nap(5);
+    }
+    ring_end(&ring, RING_SAMPLER, 0, RUN_MS);
+    kill(ring_process(&ring, RING_SAMPLER, 1)->pid, SIGCONT);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, 60000), 0);
+    ring_close(&ring);
+}
+END_TEST
+
+SUITE("system/lockstep", 300, a_reward_that_failed_is_asked_for_again, a_sampler_that_comes_late_makes_what_is_waited_for,
+      the_same_seed_gives_the_same_policies_twice)
