@@ -16,6 +16,7 @@
 #define FETCH_ITEMS 8   /* payloads asked for in one round trip */
 #define SWEEP_ITEMS 256 /* removals looked at in one round trip */
 #define TOMBS_A_ROUND 16384
+#define BATCHES_A_ROUND 16384
 
 /* ---- fencing: every transaction of the trainer watches the fence ---- */
 
@@ -608,35 +609,38 @@ static int forget_batches(struct replay *r, uint64_t step, struct err *e)
 {
     const struct replay_key batches = replay_key(r, KEY_BATCHES), stats = replay_key(r, KEY_STATS);
     const unsigned long long s = step;
-    for (int tries = 0; tries < REPLAY_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < REPLAY_TRIES_MAX;) {
         bool committed;
         redis_begin(r->redis);
         add_fence_watch(r);
-        redis_add(r->redis, "ZRANGEBYSCORE %s -inf %llu", batches.text, s);
+        redis_add(r->redis, "ZRANGEBYSCORE %s -inf %llu LIMIT 0 %d", batches.text, s,
+                  BATCHES_A_ROUND);
         redis_add(r->redis, "HGET %s commit_step", stats.text);
         if (redis_run_checked(r->redis, e) < 0 || check_fence(r, redis_reply(r->redis, 1), e) < 0)
             return -1;
         const struct redis_value *old = redis_reply(r->redis, 2);
         const uint64_t before = redis_u64(redis_reply(r->redis, 3), 0);
         const size_t n = old->type == REDIS_LIST ? old->count : 0;
-        if (n >= REDIS_COMMANDS_MAX - 4)
-            return err_set(e, ERR_INVALID, "replay: %zu batches wait for a commit", n);
+        const bool last = n < BATCHES_A_ROUND;
         uint64_t *steps = mem_new(n, sizeof *steps);
         for (size_t i = 0; i < n; i++)
             steps[i] = redis_u64(&old->items[i], 0);
+        const unsigned long long upto = last ? s : steps[n - 1];
         redis_multi_begin(r->redis);
         for (size_t i = 0; i < n; i++) {
             const struct replay_key batch = replay_key_step(r, KEY_BATCH, steps[i]);
             redis_add(r->redis, "DEL %s", batch.text);
         }
         mem_free(steps);
-        redis_add(r->redis, "ZREMRANGEBYSCORE %s -inf %llu", batches.text, s);
-        redis_add(r->redis, "HSET %s commit_step %llu", stats.text,
-                  (unsigned long long)(before > step ? before : step));
+        redis_add(r->redis, "ZREMRANGEBYSCORE %s -inf %llu", batches.text, upto);
+        if (last)
+            redis_add(r->redis, "HSET %s commit_step %llu", stats.text,
+                      (unsigned long long)(before > step ? before : step));
         if (redis_multi_exec(r->redis, &committed, e) < 0)
             return -1;
-        if (committed)
+        if (committed && last)
             return 0;
+        tries += !committed;
     }
     return err_set(e, ERR_UNAVAILABLE, "replay: the commit of step %" PRIu64 " lost %d races", step,
                    REPLAY_TRIES_MAX);

@@ -169,6 +169,28 @@ static void count_lines(const char *line, void *arg)
     not_durable_lines += strstr(line, "replay_not_durable") != NULL;
 }
 
+/* As many as trainer.checkpoint_every lets come together; a batch that is used again and again holds no more items. */
+START_TEST(a_commit_covers_any_number_of_batches)
+{
+    start_redis(NULL);
+    const struct replay_options o = options();
+    struct replay *r = open_replay(&o);
+    struct err e = {0};
+    char reply[64];
+    fence(r, 1);
+    proc_redis_say(&redis,
+                   "EVAL \"for i = 1, 70000 do redis.call('ZADD', KEYS[1], i, i) end return 1\" 1 dagline:{test}:z:batches",
+                   reply, sizeof reply);
+    ck_assert_str_eq(reply, ":1");
+    ck_assert_msg(replay_commit(r, 69999, &e) == 0, "%s", e.text);
+    ck_assert_uint_eq(stats(r).commit_step, 69999);
+    proc_redis_say(&redis, "ZCARD dagline:{test}:z:batches", reply, sizeof reply);
+    ck_assert_str_eq(reply, ":1");
+    replay_close(r);
+    stop_redis();
+}
+END_TEST
+
 START_TEST(a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one)
 {
     start_redis(NULL);
@@ -1302,6 +1324,7 @@ END_TEST
 
 SUITE("system/replay", 120, a_trajectory_is_stored_once_whatever_is_resent,
       a_consumed_trajectory_leaves_a_tombstone_with_its_checksum,
+      a_commit_covers_any_number_of_batches,
       a_trainer_may_go_on_from_a_checkpoint_before_the_committed_one,
       a_logged_batch_comes_back_to_a_trainer_that_starts_again,
       nothing_is_answered_before_it_is_asked_for_whether_the_disk_has_it, too_few_is_a_timeout_that_lets_the_missing_ones_in,
