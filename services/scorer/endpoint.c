@@ -21,7 +21,7 @@ size_t endpoint_room(const struct endpoint *p, int64_t now_ms)
 
 int64_t endpoint_opens_ms(const struct endpoint *p)
 {
-    return p->breaker == ENDPOINT_OPEN ? p->open_until_ms : INT64_MAX;
+    return p->breaker == ENDPOINT_OPEN && p->running == 0 ? p->open_until_ms : INT64_MAX;
 }
 
 void endpoint_begin(struct endpoint *p, int64_t now_ms)

@@ -44,7 +44,8 @@ void endpoint_init(struct endpoint *p, double calls_max);
 /* Calls that may begin now. */
 size_t endpoint_room(const struct endpoint *p, int64_t now_ms);
 
-/* When a breaker that is open lets a call through; INT64_MAX where none is open. */
+/* When a breaker that is open lets a call through; INT64_MAX where none is open, or where calls are still under way: then
+ * it is known once the last of them has ended. */
 int64_t endpoint_opens_ms(const struct endpoint *p);
 
 void endpoint_begin(struct endpoint *p, int64_t now_ms);

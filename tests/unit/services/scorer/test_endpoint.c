@@ -66,6 +66,22 @@ START_TEST(faults_open_the_breaker_and_one_probe_closes_it)
 }
 END_TEST
 
+/* There is no time to wake for before the last of them has ended: room comes with that end, not with the clock. */
+START_TEST(an_open_breaker_waits_for_the_calls_under_way)
+{
+    struct endpoint p;
+    endpoint_init(&p, 8);
+    endpoint_begin(&p, 0);
+    for (int i = 0; i < ENDPOINT_FAULTS_MAX; i++)
+        one(&p, ENDPOINT_FAULT, 0, 100);
+    ck_assert_uint_eq(endpoint_room(&p, 100 + ENDPOINT_PAUSE_MS), 0);
+    ck_assert_int_eq(endpoint_opens_ms(&p), INT64_MAX);
+    endpoint_end(&p, ENDPOINT_LOST, 0, 30000);
+    ck_assert_uint_eq(endpoint_room(&p, 30000), 1);
+    ck_assert_int_eq(endpoint_opens_ms(&p), 100 + ENDPOINT_PAUSE_MS);
+}
+END_TEST
+
 START_TEST(the_pause_has_a_bound)
 {
     struct endpoint p;
@@ -100,5 +116,5 @@ START_TEST(quantiles_are_of_the_last_latencies)
 END_TEST
 
 SUITE("scorer/endpoint", 30, overload_halves_and_answers_grow_the_limit,
-      faults_open_the_breaker_and_one_probe_closes_it, the_pause_has_a_bound,
+      faults_open_the_breaker_and_one_probe_closes_it, an_open_breaker_waits_for_the_calls_under_way, the_pause_has_a_bound,
       quantiles_are_of_the_last_latencies)
