@@ -61,6 +61,8 @@ int json_parse(struct json **out, const char *text, size_t bytes, size_t bytes_m
     *out = NULL;
     if (bytes > bytes_max)
         return err_set(e, ERR_FULL, "JSON of %zu bytes is larger than the bound of %zu", bytes, bytes_max);
+    if (bytes == 0) /* jansson would speak of a wrong argument */
+        return err_set(e, ERR_INVALID, "empty, expected JSON");
     if (check_depth(text, bytes, e) < 0)
         return -1;
     json_error_t why;

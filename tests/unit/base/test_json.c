@@ -21,7 +21,7 @@ START_TEST(bad_documents_are_refused_with_their_place)
     static const struct {
         const char *text, *want;
     } cases[] = {
-        {"", "line 1 column 0: "},
+        {"", "empty, expected JSON"},
         {"{\"a\": 1,\n \"a\": 2}", "line 2 column "},
         {"{\"a\": 1} x", "line 1 column "},
         {"{\"a\": 1e999}", "line 1 column "},

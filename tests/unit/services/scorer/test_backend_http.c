@@ -116,7 +116,7 @@ START_TEST(every_misbehaviour_has_its_class_and_none_is_a_score)
         {BAD_ENDLESS_CHUNKS, BACKEND_TOO_LARGE, 1, "65536"},
         {BAD_HUGE_HEADERS, BACKEND_TOO_LARGE, 1, ""},
         {BAD_GARBAGE, BACKEND_ANSWER, 1, ""},
-        {BAD_EMPTY, BACKEND_ANSWER, 1, ""},
+        {BAD_EMPTY, BACKEND_ANSWER, 1, "empty"},
         {BAD_SHORT_COUNT, BACKEND_ANSWER, 1, "shape"},
         {BAD_LONG_COUNT, BACKEND_ANSWER, 1, "shape"},
         {BAD_SHAPE_LIE, BACKEND_ANSWER, 1, "4 values"},
