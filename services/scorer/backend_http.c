@@ -172,7 +172,10 @@ static struct verdict verdict_without_answer(const struct http *h, const struct 
     struct verdict v = {.failure = BACKEND_TRANSPORT, .again = true, .outcome = ENDPOINT_LOST};
     if (r->end == EXCHANGE_TOO_LARGE) {
         v = (struct verdict){.failure = BACKEND_TOO_LARGE, .outcome = ENDPOINT_ANSWERED};
-        snprintf(v.reason, sizeof v.reason, "the answer is larger than %" PRId64 " bytes", h->p.answer_max_bytes);
+        if (r->headers_too_large)
+            snprintf(v.reason, sizeof v.reason, "the answer's headers are larger than %u bytes", EXCHANGE_HEADERS_BYTES_MAX);
+        else
+            snprintf(v.reason, sizeof v.reason, "the answer is larger than %" PRId64 " bytes", h->p.answer_max_bytes);
         return v;
     }
     if (r->end == EXCHANGE_TIMEOUT)

@@ -135,6 +135,7 @@ static struct exchange_result result_of(const struct exchange *x, CURLcode code)
         return r;
     }
     r.reason = x->refusal != NULL ? x->refusal : x->why[0] != 0 ? x->why : curl_easy_strerror(code);
+    r.headers_too_large = x->header_bytes > EXCHANGE_HEADERS_BYTES_MAX;
     if (x->too_large)
         r.end = EXCHANGE_TOO_LARGE;
     else if (code == CURLE_OPERATION_TIMEDOUT)

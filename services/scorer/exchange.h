@@ -53,6 +53,7 @@ struct exchange_result { /* valid during the call */
     enum exchange_end end;
     long status;        /* of an answer */
     const char *reason; /* one line, where there was no answer */
+    bool headers_too_large; /* of EXCHANGE_TOO_LARGE: beyond EXCHANGE_HEADERS_BYTES_MAX; else the answer was */
     const void *answer;
     size_t answer_bytes;
     size_t json_bytes;     /* header Inference-Header-Content-Length, else answer_bytes; SIZE_MAX: no number */
