@@ -95,17 +95,24 @@ int schedule_init(struct schedule *s, const struct schedule_config *c, struct er
 /* ---- timesteps ----------------------------------------------------------------------------------
  */
 
+/* Halves go to even, as in numpy.round; what is rounded has the last bits of numpy.arange, which adds the difference of its
+ * first two values, and of numpy.linspace: they decide which values are halves. */
 static int timestep_at(const struct schedule_config *c, int steps, int k)
 {
     const int n = c->num_train_timesteps;
     switch (c->timestep_spacing) {
     case SPACING_LEADING:
         return (steps - 1 - k) * (n / steps) + c->steps_offset;
-    /* numpy.round is rint: halves go to even */
-    case SPACING_TRAILING:
-        return (int)rint(n - (double)k * n / steps) - 1;
-    case SPACING_LINSPACE:
-        return steps == 1 ? 0 : (int)rint((n - 1.0) * (steps - 1 - k) / (steps - 1.0));
+    case SPACING_TRAILING: {
+        const double apart = n - (n - (double)n / steps);
+        return (int)rint(n - k * apart) - 1;
+    }
+    case SPACING_LINSPACE: {
+        if (steps == 1)
+            return 0;
+        const double apart = (n - 1.0) / (steps - 1.0);
+        return k == 0 ? n - 1 : (int)rint((steps - 1 - k) * apart);
+    }
     }
     assert(0 && "timestep_at: unknown spacing");
     return 0;

@@ -106,6 +106,29 @@ START_TEST(timesteps_follow_each_spacing)
 }
 END_TEST
 
+/* On paper each of them lies between two timesteps; the values are those of numpy, whose last bits decide. */
+START_TEST(half_timesteps_are_rounded_as_numpy_rounds_them)
+{
+    static const struct {
+        enum timestep_spacing spacing;
+        int steps, k, t;
+    } cases[] = {
+        {SPACING_TRAILING, 16, 1, 937},  {SPACING_TRAILING, 48, 3, 936}, {SPACING_TRAILING, 48, 15, 686},
+        {SPACING_TRAILING, 96, 18, 812}, {SPACING_LINSPACE, 19, 9, 500}, {SPACING_LINSPACE, 27, 13, 499},
+        {SPACING_LINSPACE, 103, 17, 833},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct schedule_config c = sd_config();
+        c.timestep_spacing = cases[i].spacing;
+        const struct schedule s = schedule_of(c);
+        int t[128];
+        struct err e;
+        ck_assert_msg(schedule_timesteps(&s, cases[i].steps, t, &e) == 0, "%s", e.text);
+        ck_assert_msg(t[cases[i].k] == cases[i].t, "case %zu: %d", i, t[cases[i].k]);
+    }
+}
+END_TEST
+
 START_TEST(steps_outside_the_schedule_are_refused)
 {
     const struct schedule s = schedule_of(sd_config());
@@ -393,7 +416,7 @@ END_TEST
 
 SUITE("diffusion/schedule", 20, stable_diffusions_alphas_are_the_known_ones,
       linear_and_cosine_schedules_fall_from_one,
-      zero_snr_rescaling_ends_at_zero_and_keeps_the_first, timesteps_follow_each_spacing,
+      zero_snr_rescaling_ends_at_zero_and_keeps_the_first, timesteps_follow_each_spacing, half_timesteps_are_rounded_as_numpy_rounds_them,
       steps_outside_the_schedule_are_refused,
       fifty_steps_have_the_known_variances_and_score_weights, twenty_steps_have_the_known_variances,
       c_eps_matches_the_three_worked_values,
