@@ -126,6 +126,7 @@ static void ask_for_rgb8(png_structp png, png_infop info)
         png_set_gray_to_rgb(png);
     if (transparent) {
         png_color_16 white = {.red = 255, .green = 255, .blue = 255, .gray = 255};
+        png_set_gamma_fixed(png, PNG_FP_1, PNG_FP_1); /* the bytes are mixed, not the light: sRGB or gAMA would ask for that */
         png_set_background(png, &white, PNG_BACKGROUND_GAMMA_SCREEN, 0, 1.0);
     }
     png_set_interlace_handling(png);
