@@ -95,7 +95,7 @@ int lora_file_rank(const struct safetensors *f, size_t *rank, struct err *e)
         found = r;
     }
     if (found == 0)
-        return err_set(e, ERR_INVALID,
+        return err_set(e, ERR_NOT_FOUND,
                        "no low-rank adapter in the file (lora_A, lora.down or lora_down weights)");
     *rank = (size_t)found;
     return 0;

@@ -33,7 +33,7 @@ struct graph_adapter lora_adapter(size_t rank);
 bool lora_is_adapter(const struct param *a);
 bool lora_is_base(const struct param *a);
 
-/* The rank of the adapters in a file, of whatever naming; ERR_INVALID where there are none or they
+/* The rank of the adapters in a file, of whatever naming; ERR_NOT_FOUND where there are none, ERR_INVALID where they
  * differ. */
 int lora_file_rank(const struct safetensors *f, size_t *rank, struct err *e) MUST_USE;
 

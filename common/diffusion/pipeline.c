@@ -468,11 +468,12 @@ int pipeline_policy_set(struct pipeline *p, const void *bytes, size_t n, struct 
     if (safetensors_open_memory(&f, bytes, n, "policy", e) < 0)
         return -1;
     size_t rank;
-    struct err none;
-    const bool adapters = lora_file_rank(f, &rank, &none) == 0;
-    int rc;
-    if (adapters)
+    struct err why;
+    int rc = lora_file_rank(f, &rank, &why);
+    if (rc == 0)
         rc = set_adapters(p, f, e);
+    else if (why.code != ERR_NOT_FOUND)
+        err_set(e, why.code, "%s", why.text);
     else if (p->o.lora_rank > 0)
         rc = err_set(e, ERR_SHAPE, "a policy of all weights for a pipeline with adapters of rank %zu", p->o.lora_rank);
     else

@@ -58,8 +58,7 @@ static int export_policy(const void *params, const char *const *arguments, size_
     struct safetensors *f = NULL;
     struct model *m = NULL;
     char model[FILE_PATH_BYTES_MAX];
-    struct err none;
-    size_t rank = 0;
+    size_t rank = 0; /* no adapters: all weights */
     int rc = -1;
     (void)arguments, (void)count;
     if (o->policy[0] == 0 || o->out[0] == 0)
@@ -70,10 +69,9 @@ static int export_policy(const void *params, const char *const *arguments, size_
         return err_set(e, ERR_USAGE, "--out %s is the base model's own folder, which would be lost: give another", o->out);
     if (safetensors_open(&f, o->policy, e) < 0)
         return -1;
-    if (lora_file_rank(f, &rank, &none) < 0)
-        rank = 0;
+    const bool known = lora_file_rank(f, &rank, e) == 0 || e->code == ERR_NOT_FOUND;
     const struct model_options mo = {.parts = MODEL_HAS_ALL, .lora_rank = rank};
-    if (model_open(&m, model, mo, e) == 0 && file_make_folders(o->out, e) == 0 &&
+    if (known && model_open(&m, model, mo, e) == 0 && file_make_folders(o->out, e) == 0 &&
         merge(m, f, o->out, rank, e) == 0)
         rc = model_save(m, o->out, o->dtype == 0 ? DTYPE_F16 : DTYPE_F32, e);
     if (rc == 0)

@@ -1,6 +1,7 @@
 #include "diffusion/pipeline.h"
 
 #include "base/mem.h"
+#include "io/safetensors.h"
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -49,4 +50,23 @@ START_TEST(a_condition_that_is_used_stays_and_the_least_recently_used_goes)
 }
 END_TEST
 
-SUITE("diffusion/pipeline", 60, a_condition_that_is_used_stays_and_the_least_recently_used_goes)
+START_TEST(a_policy_of_adapters_of_two_ranks_is_called_that)
+{
+    static const float values[8 * 32];
+    const struct safetensors_item items[] = {
+        {.name = "lora_unet_a_to_q.lora_down.weight", .dtype = DTYPE_F32, .rank = 2, .shape = {4, 32}, .data = values},
+        {.name = "lora_unet_a_to_k.lora_down.weight", .dtype = DTYPE_F32, .rank = 2, .shape = {8, 32}, .data = values}};
+    struct pipeline *p;
+    uint8_t *bytes;
+    size_t n;
+    struct err e;
+    ck_assert_msg(pipeline_open(&p, MODEL, &(struct pipeline_options){.threads = 1}, &e) == 0, "%s", e.text);
+    ck_assert(safetensors_encode(&bytes, &n, items, 2, NULL, 0, &e) == 0);
+    ck_assert_int_eq(pipeline_policy_set(p, bytes, n, &e), -1);
+    ck_assert_msg(strstr(e.text, "one rank") != NULL, "%s", e.text);
+    mem_free(bytes);
+    pipeline_close(p);
+}
+END_TEST
+
+SUITE("diffusion/pipeline", 60, a_policy_of_adapters_of_two_ranks_is_called_that, a_condition_that_is_used_stays_and_the_least_recently_used_goes)
