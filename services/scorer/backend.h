@@ -93,6 +93,8 @@ struct backend {
     size_t items_max;   /* of one batch */
     size_t batches_max; /* at once */
     bool (*ready)(void *self);
+    /* Why it is not ready yet, in one line; "" where that is not known.  NULL: it always is. */
+    const char *(*waiting)(void *self);
     uint64_t (*bytes_bound)(void *self, size_t image_bytes);
     void (*counters)(void *self, struct backend_counters *out);
     /* Writes at most `max`, returns how many; the health lives as long as the backend.  NULL: it

@@ -212,6 +212,12 @@ static bool cached_ready(void *self)
     return c->inner.ready(c->inner.self);
 }
 
+static const char *cached_waiting(void *self)
+{
+    struct cached *c = self;
+    return c->inner.waiting(c->inner.self);
+}
+
 static uint64_t cached_bytes(void *self, size_t image_bytes)
 {
     struct cached *c = self;
@@ -265,6 +271,7 @@ int backend_open_cached(struct backend *out, const struct reward_params *p, cons
                             .batches_max = c->inner.batches_max,
                             .room = cached_room,
                             .ready = cached_ready,
+                            .waiting = cached_waiting,
                             .bytes_bound = cached_bytes,
                             .counters = cached_counters,
                             .endpoints = cached_endpoints,

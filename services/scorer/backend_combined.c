@@ -280,6 +280,18 @@ static bool combined_ready(void *self)
     return true;
 }
 
+/* Of the first that is not ready. */
+static const char *combined_waiting(void *self)
+{
+    struct combined *c = self;
+    for (size_t k = 0; k < c->parts; k++) {
+        const struct backend *b = &c->part[k].backend;
+        if (!b->ready(b->self))
+            return b->waiting(b->self);
+    }
+    return "";
+}
+
 static uint64_t combined_bytes(void *self, size_t image_bytes)
 {
     struct combined *c = self;
@@ -390,6 +402,7 @@ int backend_open_combined(struct backend *out, const struct config_copies *rewar
                             .batches_max = c->slots,
                             .room = combined_room,
                             .ready = combined_ready,
+                            .waiting = combined_waiting,
                             .bytes_bound = combined_bytes,
                             .counters = combined_counters,
                             .endpoints = combined_endpoints,

@@ -95,6 +95,7 @@ struct http {
     size_t count;
 
     int timer; /* of the loop, -1: none */
+    char waiting[ADDRESS_URL_BYTES_MAX + BACKEND_REASON_BYTES_MAX]; /* the last failure to say what it takes */
     uint64_t jitter;
     struct backend_counters counters;
     struct backend_score scores[BACKEND_BATCH_MAX];
@@ -266,6 +267,7 @@ static void end_describe(struct call *c, const struct verdict *v, int64_t retry_
         log_event(LOG_INFO, "reward_service_ready", "url=%s model=%s form=%s", p->base_url, h->p.model, h->p.backend);
         return;
     }
+    snprintf(h->waiting, sizeof h->waiting, "%s: %s", p->base_url, v->reason);
     if ((c->tries & (c->tries - 1)) == 0) /* the 1st, 2nd, 4th, 8th ... time */
         log_event(LOG_WARN, "reward_service_waiting", "url=%s tries=%u failure=%s reason=%s", p->base_url, c->tries,
                   backend_failure_name(v->failure), v->reason);
@@ -512,6 +514,11 @@ static bool http_ready(void *self)
     return false;
 }
 
+static const char *http_waiting(void *self)
+{
+    return ((const struct http *)self)->waiting;
+}
+
 static uint64_t http_bytes(void *self, size_t image_bytes)
 {
     const struct http *h = self;
@@ -657,6 +664,7 @@ int backend_open_http(struct backend *out, const struct reward_params *p, struct
                             .batches_max = h->count - h->endpoints,
                             .room = http_room,
                             .ready = http_ready,
+                            .waiting = http_waiting,
                             .bytes_bound = http_bytes,
                             .counters = http_counters,
                             .endpoints = http_endpoints,

@@ -80,9 +80,11 @@ static int trial_open(struct trial *t, const struct reward_params *p, const stru
             return -1;
         if (loop_stopped(t->loop))
             return err_set(e, ERR_CLOSED, "interrupted");
-        if (clock_mono_ms(NULL) > end)
-            return err_set(e, ERR_UNAVAILABLE, "%s does not say what it takes",
-                           several->count > 0 ? "a service of rewards" : p->url);
+        if (clock_mono_ms(NULL) > end) {
+            const char *const why = t->backend.waiting(t->backend.self);
+            return err_set(e, ERR_UNAVAILABLE, "a reward service does not say what it takes: %s",
+                           why[0] != 0 ? why : several->count > 0 ? "no answer yet" : p->url);
+        }
     }
     return rc;
 }

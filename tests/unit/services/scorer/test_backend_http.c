@@ -276,6 +276,8 @@ START_TEST(addresses_and_urls_that_no_service_has_are_refused)
     while (clock_mono_ms(NULL) < end)
         ck_assert_int_eq(loop_poll(loop, 50, &e), 0);
     ck_assert(!backend.ready(backend.self));
+    const char *const why = backend.waiting(backend.self);
+    ck_assert_msg(strstr(why, "169.254.169.254: the service's address is link-local") != NULL, "%s", why);
     close_backend();
 }
 END_TEST
