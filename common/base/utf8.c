@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t utf8_next(const char *text, size_t left, uint32_t *code)
 {
     static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
@@ -33,6 +35,16 @@ bool utf8_valid(const char *text, size_t bytes)
         i += n;
     }
     return true;
+}
+
+size_t utf8_fit(const char *text, size_t bytes_max)
+{
+    size_t n = strnlen(text, bytes_max + 1);
+    if (n <= bytes_max)
+        return n;
+    for (n = bytes_max; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;)
+        n--;
+    return n;
 }
 
 bool utf8_is_control(uint32_t c)

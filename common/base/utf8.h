@@ -13,6 +13,9 @@ size_t utf8_next(const char *p, size_t left, uint32_t *code);
 
 bool utf8_valid(const char *text, size_t bytes);
 
+/* The bytes of the whole characters of valid text that fit into bytes_max. */
+size_t utf8_fit(const char *text, size_t bytes_max);
+
 /* Control characters, and those that would steer a terminal or reorder what a reader sees (C1, bidi
  * controls, line and paragraph separators, the byte order mark).  Newline and tab are among them. */
 bool utf8_is_control(uint32_t code);

@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include "envelope.pb-c.h"
 #include "run.pb-c.h"
@@ -1120,6 +1121,8 @@ static int read_report(struct report *x, const Dagline__V1__Report *p, struct er
         if (take_name(x->metrics[i].name, sizeof x->metrics[i].name, p->metrics[i]->name,
                       "report.metrics.name", e) < 0)
             return -1;
+        if (!utf8_valid(x->metrics[i].name, strlen(x->metrics[i].name)))
+            return err_set(e, ERR_INVALID, "report.metrics.name: not UTF-8");
         x->metrics[i].value = p->metrics[i]->value;
     }
     x->metric_count = (uint32_t)p->n_metrics;

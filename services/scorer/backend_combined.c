@@ -14,6 +14,7 @@
  * A reward of weight 0 is asked and kept as a component, and takes no part.  Where some v_k is
  * below its gate, the result is that reward's `gated` at most. */
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "scorer/backend.h"
 #include "scorer/window.h"
 
@@ -76,7 +77,7 @@ static void add_component(struct backend_score *s, const char *part, const char 
     if (s->component_count == BACKEND_COMPONENTS_MAX)
         return;
     struct trajectory_component *c = &s->components[s->component_count++];
-    snprintf(c->name, sizeof c->name, "%.20s%s%.24s", part, name[0] != 0 ? "." : "", name);
+    snprintf(c->name, sizeof c->name, "%.20s%s%.*s", part, name[0] != 0 ? "." : "", (int)utf8_fit(name, 24), name);
     c->value = value;
 }
 

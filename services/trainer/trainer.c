@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "metrics/stats.h"
 #include "run/monitor.h"
 #include "run/run_chain.h"
@@ -197,7 +198,7 @@ static void report_components(struct trainer *t, struct report *r, struct trajec
         }
     for (size_t i = 0; i < count; i++) {
         char name[CODEC_NAME_BYTES];
-        snprintf(name, sizeof name, "component/%.36s", found[i].name);
+        snprintf(name, sizeof name, "component/%.*s", (int)utf8_fit(found[i].name, 36), found[i].name);
         report_add(r, name, found[i].of.mean);
         if (!has_gauge(t, found[i].name))
             continue;

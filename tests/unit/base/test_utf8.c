@@ -30,6 +30,15 @@ START_TEST(invalid_bytes_are_refused)
 }
 END_TEST
 
+START_TEST(text_is_cut_between_characters)
+{
+    static const char text[] = "a\xc3\xa9\xe2\x82\xac"; /* a, e acute, the euro sign */
+    static const size_t want[] = {0, 1, 1, 3, 3, 3, 6, 6};
+    for (size_t max = 0; max < sizeof want / sizeof *want; max++)
+        ck_assert_uint_eq(utf8_fit(text, max), want[max]);
+}
+END_TEST
+
 START_TEST(characters_that_steer_a_terminal_are_known)
 {
     static const uint32_t bad[] = {0x1b, 0x7f, 0x9b, 0x202e, 0x2066, 0x2028, 0xfeff, '\n'}, good[] = {' ', 'a', 0xe9, 0x20ac};
@@ -40,5 +49,5 @@ START_TEST(characters_that_steer_a_terminal_are_known)
 }
 END_TEST
 
-SUITE("base/utf8", 5, valid_characters_have_their_length_and_code, invalid_bytes_are_refused,
+SUITE("base/utf8", 5, valid_characters_have_their_length_and_code, invalid_bytes_are_refused, text_is_cut_between_characters,
       characters_that_steer_a_terminal_are_known)

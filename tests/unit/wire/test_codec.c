@@ -447,6 +447,13 @@ START_TEST(reports_and_status_come_back_as_they_were)
     ck_assert_uint_lt(m->body_bytes, 8000); /* fits an announcement */
     ck_assert_int_eq(codec_get_report(m, &one, &e), 0);
     ck_assert_mem_eq(&one, &r[0], sizeof one);
+    /* names become fields of JSON in the store */
+    struct message *bad = message_new(MESSAGE_REPORT);
+    snprintf(one.metrics[0].name, sizeof one.metrics[0].name, "component/\xc3");
+    codec_put_report(bad, &one);
+    ck_assert_int_eq(codec_get_report(bad, &one, &e), -1);
+    ck_assert_msg(strstr(e.text, "not UTF-8") != NULL, "%s", e.text);
+    message_free(bad);
 
     /* The fullest status fits a body. */
     const struct status s = {
