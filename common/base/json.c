@@ -99,6 +99,17 @@ int json_read_file(struct json **out, const char *path, size_t bytes_max, struct
     return rc < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
+int json_read_object(struct json **out, const char *path, size_t bytes_max, struct err *e)
+{
+    if (json_read_file(out, path, bytes_max, e) < 0)
+        return -1;
+    if ((json_is_object)(*out))
+        return 0;
+    json_free(*out);
+    *out = NULL;
+    return err_set(e, ERR_INVALID, "%s: not a JSON object", path);
+}
+
 void json_free(struct json *v)
 {
     json_decref(theirs(v));

@@ -25,6 +25,8 @@ int json_parse(struct json **out, const char *text, size_t bytes, size_t bytes_m
 
 /* file_read_all and json_parse; the error begins with the path. */
 int json_read_file(struct json **out, const char *path, size_t bytes_max, struct err *e) MUST_USE;
+/* The same of a file that holds an object. */
+int json_read_object(struct json **out, const char *path, size_t bytes_max, struct err *e) MUST_USE;
 
 /* The next value of text that has one a line, from *at on, which moves behind it; NULL at the end.  A line that is not a
  * value, such as one that a crash cut off, or that is longer than JSON_LINE_BYTES_MAX is passed over. */

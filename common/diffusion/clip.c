@@ -109,7 +109,7 @@ static int parse_preprocessor(struct clip_config *c, const char *folder, struct 
         return -1;
     if (access(path, F_OK) != 0)
         return 0;
-    if (json_read_file(&config, path, CONFIG_BYTES_MAX, e) < 0)
+    if (json_read_object(&config, path, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     int rc = read_three(config, "image_mean", c->mean, e) < 0 ? -1 : read_three(config, "image_std", c->std, e);
     for (int i = 0; rc == 0 && i < 3; i++)
@@ -233,7 +233,7 @@ static int open_all(struct clip *c, const char *folder, bool texts, int threads,
     char path[FILE_PATH_BYTES_MAX];
     struct json *config;
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (file_join(path, folder, "config.json", e) < 0 || json_read_file(&config, path, CONFIG_BYTES_MAX, e) < 0)
+    if (file_join(path, folder, "config.json", e) < 0 || json_read_object(&config, path, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     const int rc = parse_config(&c->config, config, e);
     json_free(config);

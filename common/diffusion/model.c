@@ -92,10 +92,8 @@ static int open_index(struct model *m, unsigned wanted, struct err *e)
             "%s: no such file; a diffusers model folder has one (single-file checkpoints "
             "have to be converted first)",
             path);
-    if (json_read_file(&m->index, path, CONFIG_BYTES_MAX, e) < 0)
+    if (json_read_object(&m->index, path, CONFIG_BYTES_MAX, e) < 0)
         return -1;
-    if (!json_is_object(m->index))
-        return err_set(e, ERR_INVALID, "%s: not a JSON object", path);
     if ((wanted & MODEL_HAS_UNET && check_component(m->index, "unet", unet, e) < 0) ||
         (wanted & MODEL_HAS_VAE && check_component(m->index, "vae", vae, e) < 0) ||
         (wanted & MODEL_HAS_TEXT && check_component(m->index, "text_encoder", text, e) < 0))
@@ -157,10 +155,8 @@ static int open_part(struct model *m, enum model_part part, struct model_options
     char folder[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
     if (file_join(folder, m->folder, parts[part].folder, e) < 0 ||
         file_join(path, folder, "config.json", e) < 0 ||
-        json_read_file(&m->config[part], path, CONFIG_BYTES_MAX, e) < 0)
+        json_read_object(&m->config[part], path, CONFIG_BYTES_MAX, e) < 0)
         return -1;
-    if (!json_is_object(m->config[part]))
-        return err_set(e, ERR_INVALID, "%s: not a JSON object", path);
     if (parse_config(m, part, e) < 0)
         return err_wrap(e, "%s", path);
     m->params[part] = params_new();

@@ -197,7 +197,7 @@ static int read_optional(struct json **out, const char *folder, const char *name
     *out = NULL;
     if (file_join(path, folder, name, e) < 0)
         return -1;
-    return file_exists(path) ? json_read_file(out, path, FILE_BYTES_MAX_TOKENIZER, e) : 0;
+    return file_exists(path) ? json_read_object(out, path, FILE_BYTES_MAX_TOKENIZER, e) : 0;
 }
 
 /* What the folder's files say; any of them may be absent. */
@@ -229,9 +229,6 @@ static int build(struct tokenizer *t, const struct folder_files *f, struct err *
         return err_wrap(e, "tokenizer.json");
     if (vocab == NULL)
         return err_set(e, ERR_NOT_FOUND, "neither vocab.json nor tokenizer.json is there");
-    if (!json_is_object(vocab) || (f->config != NULL && !json_is_object(f->config)) ||
-        (f->map != NULL && !json_is_object(f->map)))
-        return err_set(e, ERR_INVALID, "a file that must hold an object holds a list");
     if (check_vocab(t, vocab, e) < 0)
         return -1;
     find_byte_symbols(t, vocab);

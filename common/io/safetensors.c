@@ -284,7 +284,7 @@ static int open_index(struct safetensors *f, const char *path, struct err *e)
         folder[0] = 0;
     else
         slash[slash == folder] = 0; /* "/x" lies in "/" */
-    if (json_read_file(&index, path, INDEX_BYTES_MAX, e) < 0)
+    if (json_read_object(&index, path, INDEX_BYTES_MAX, e) < 0)
         return -1;
     int rc = json_get_object(index, "weight_map", &weight_map, e);
     if (rc == 0)

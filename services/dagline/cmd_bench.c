@@ -59,7 +59,7 @@ static void fill(real *v, size_t n, uint32_t step)
 static int open_bench(struct bench *b, struct err *e)
 {
     struct json *j = NULL;
-    if (json_read_file(&j, b->o->config, CONFIG_BYTES_MAX, e) < 0)
+    if (json_read_object(&j, b->o->config, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     const int rc = unet_config_parse(&b->unet, j, e);
     json_free(j);

@@ -26,10 +26,10 @@ static int read_report(struct sweep_result *r, const char *dir, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
     struct json *v = NULL;
-    if (file_join(path, dir, "report.json", e) < 0 || json_read_file(&v, path, REPORT_BYTES_MAX, e) < 0)
+    if (file_join(path, dir, "report.json", e) < 0 || json_read_object(&v, path, REPORT_BYTES_MAX, e) < 0)
         return -1;
     const char *version = "";
-    r->evaluated = json_is_object(v) && json_get(v, "after") != NULL;
+    r->evaluated = json_get(v, "after") != NULL;
     int rc = json_get_int(v, "updates", 0, INT64_MAX, &r->updates, e) < 0 ||
                      json_get_int(v, "updates_wanted", 0, INT64_MAX, &r->updates_wanted, e) < 0 ||
                      json_get_number(v, "trajectories", 0.0, HUGE_VAL, &r->trajectories, e) < 0 ||

@@ -155,7 +155,7 @@ int run_latent_size(struct run_spec *r, const char *folder, struct err *e)
     if (r->latent_height != 0 && r->latent_width != 0)
         return 0;
     if (file_join(path, folder, "unet/config.json", e) < 0 ||
-        json_read_file(&config, path, CONFIG_BYTES_MAX, e) < 0)
+        json_read_object(&config, path, CONFIG_BYTES_MAX, e) < 0)
         return err_wrap(e, "run.latent_height and run.latent_width are not given");
     const int rc = read_sample_size(config, size, e);
     json_free(config);

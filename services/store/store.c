@@ -77,7 +77,7 @@ static int check_same_run(const char *path, const char *id, const char *identity
 {
     struct json *doc;
     const char *old_id, *old_identity;
-    if (json_read_file(&doc, path, SMALL_FILE_BYTES_MAX, e) < 0)
+    if (json_read_object(&doc, path, SMALL_FILE_BYTES_MAX, e) < 0)
         return -1;
     int rc = -1;
     if (json_get_string(doc, "run_id", CODEC_RUN_ID_BYTES - 1, &old_id, e) < 0 ||
@@ -153,7 +153,7 @@ static int load_counters(struct store *s, struct err *e)
                            path);
         return 0;
     }
-    if (json_read_file(&doc, path, SMALL_FILE_BYTES_MAX, e) < 0)
+    if (json_read_object(&doc, path, SMALL_FILE_BYTES_MAX, e) < 0)
         return -1;
     int rc = -1;
     if (json_get_int(doc, "next_slot", 0, UINT32_MAX, &slot, e) == 0 &&

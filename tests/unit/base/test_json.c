@@ -208,6 +208,10 @@ START_TEST(a_file_error_begins_with_the_path)
     ck_assert_int_eq(file_replace(path, "{\n", 2, 0600, &e), 0);
     ck_assert_int_eq(json_read_file(&v, path, 100, &e), -1);
     ck_assert_msg(strncmp(e.text, path, strlen(path)) == 0 && strstr(e.text, ": line ") != NULL, "%s", e.text);
+    ck_assert_int_eq(file_replace(path, "[{}]\n", 5, 0600, &e), 0);
+    ck_assert_int_eq(json_read_object(&v, path, 100, &e), -1);
+    ck_assert_ptr_null(v);
+    ck_assert_msg(strncmp(e.text, path, strlen(path)) == 0 && strstr(e.text, "not a JSON object") != NULL, "%s", e.text);
     unlink(path);
 }
 END_TEST

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 #define FOLDER "tests/golden/tiny-sd/"
@@ -221,6 +222,10 @@ START_TEST(broken_folders_are_refused)
         ck_assert_int_eq(tokenizer_open(&t, test_folder(), &e), -1);
         ck_assert_msg(strstr(e.text, cases[i].word) != NULL, "case %zu: %s", i, e.text);
     }
+    ck_assert_int_eq(unlink(in_test_folder("vocab.json")), 0);
+    put_in_test_folder("tokenizer.json", "[{}]");
+    ck_assert_int_eq(tokenizer_open(&t, test_folder(), &e), -1);
+    ck_assert_msg(strstr(e.text, "tokenizer.json: not a JSON object") != NULL, "%s", e.text);
 }
 END_TEST
 

@@ -291,6 +291,7 @@ START_TEST(shards_open_as_one_file)
         {"{\"weight_map\":{\"half\":\"./1.safetensors\"}}", -1}, /* there, and still a path */
         {"{\"weight_map\":{\"half\":7}}", -1},
         {"{\"weights\":{}}", -1},
+        {"[]", -1},
     };
     struct err e;
     ck_assert_int_eq(safetensors_write(in_test_folder("1.safetensors"), &ITEMS[0], 1, NULL, 0, &e), 0);
