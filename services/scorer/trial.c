@@ -200,7 +200,7 @@ int trial_score(int argc, char **argv)
 /* Tried in this order: those that say who they are, then those whose answers are the least likely
  * to be taken for another's. */
 static const char *const forms[] = {
-    "oip-v2",           "json:flow-factory", "json:unirl",  "json:openrlhf", "json:bentoml",
+    "oip-v2",           "json:flow-factory", "json:unirl",  "json:openrlhf", "json:bentoml",        "json:hf-endpoint",
     "pickle:verl-omni", "pickle:geneval",    "pickle:deqa", "pickle:llava",  "pickle:unifiedreward",
     "openai-chat",      "multipart",         "raw",
 };

@@ -230,6 +230,7 @@ START_TEST(a_service_that_hangs_up_is_asked_in_every_form)
     snprintf(address, sizeof address, "http://127.0.0.1:%u", port);
     char *said = reward_tool((const char *const[]){"check", address, NULL}, 1);
     ck_assert_msg(strstr(said, "not json:flow-factory: transport: ") != NULL && strstr(said, "not raw: ") != NULL &&
+                      strstr(said, "not json:hf-endpoint: ") != NULL &&
                       strstr(said, "in none of the forms") != NULL,
                   "%s", said);
     free(said);
