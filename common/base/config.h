@@ -229,7 +229,7 @@ void config_print_given(const struct config *c, struct buf *out);
 /* ---- values ------------------------------------------------------------------------------------- */
 
 /* The text of a secret file without its last newline; at most out_bytes - 1 bytes, ERR_INVALID for an
- * empty one, for NUL bytes, and for a file that others than its owner's group may write. */
+ * empty one, for NUL bytes, for a second line, and for a file that others than its owner's group may write. */
 int config_read_secret(const char *path, char *out, size_t out_bytes, struct err *e) MUST_USE;
 
 /* Walks a comma-separated text value: *cursor starts at the value; false at the end.  Items are trimmed

@@ -264,9 +264,14 @@ int config_read_secret(const char *path, char *out, size_t out_bytes, struct err
     if (bytes > 0 && text[bytes - 1] == '\r')
         bytes--;
     int rc = 0;
-    if (bytes == 0 || bytes >= out_bytes || memchr(text, 0, bytes) != NULL) {
-        rc = err_set(e, ERR_INVALID, "secret file %s: %s", path,
-                     bytes == 0 ? "is empty" : bytes >= out_bytes ? "is too long" : "holds a NUL byte");
+    const char *const wrong = bytes == 0                      ? "is empty"
+                              : bytes >= out_bytes            ? "is too long"
+                              : memchr(text, 0, bytes) != NULL ? "holds a NUL byte"
+                              : memchr(text, '\n', bytes) != NULL || memchr(text, '\r', bytes) != NULL
+                                  ? "holds more than one line" /* in a header the second would be one of its own */
+                                  : NULL;
+    if (wrong != NULL) {
+        rc = err_set(e, ERR_INVALID, "secret file %s: %s", path, wrong);
     } else {
         memcpy(out, text, bytes);
         out[bytes] = 0;

@@ -447,6 +447,12 @@ START_TEST(a_secret_is_read_from_its_file)
     with_file("hunter2\n");
     ck_assert_msg(config_read_secret(path, secret, sizeof secret, &e) == 0, "%s", e.text);
     ck_assert_str_eq(secret, "hunter2");
+    static const char *const lines[] = {"hunter2\nX-A: 1\n", "hunter2\r\nX-A: 1", "hunter2\n\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        with_file(lines[i]);
+        ck_assert_int_eq(config_read_secret(path, secret, sizeof secret, &e), -1);
+        ck_assert_msg(strstr(e.text, "holds more than one line") != NULL, "%s", e.text);
+    }
     with_file("\n");
     ck_assert_int_eq(config_read_secret(path, secret, sizeof secret, &e), -1);
     with_file("0123456789abcdef");
