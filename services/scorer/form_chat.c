@@ -3,7 +3,8 @@
  *
  *   reward.judge: number   the answer's text, of which reward.pattern (a POSIX extended
  *                          expression) finds the number: its first group, or all of it; the last
- *                          match counts, since judges reason before they decide
+ *                          match counts, since judges reason before they decide, and has to be a
+ *                          whole number, not the 3 of -3
  *   reward.judge: yes_no   P(yes) / (P(yes) + P(no)) from the first token's alternatives
  *                          (logprobs)
  *
@@ -26,6 +27,7 @@
 #define ALTERNATIVES 20
 #define TOKENS_MAX_NUMBER 512
 #define SEEN_BYTES_MAX 60
+#define MINUS "\xe2\x88\x92" /* the sign itself, U+2212 */
 
 enum { JUDGE_NUMBER, JUDGE_YES_NO }; /* reward.judge */
 
@@ -131,11 +133,24 @@ static int first_choice(const struct json **out, const struct json *doc, struct 
     return 0;
 }
 
+/* Whether a number that is matched at `at` is the rest of another one: of -3, of .5, of 7,5 as some languages write it.
+ * 7-8 and GPT-4 have no sign, and a full stop that ends a word or follows another is none of a number. */
+static bool is_rest(const char *text, const char *at)
+{
+    const size_t n = (size_t)(at - text);
+    const char c = n > 0 ? at[-1] : ' ', before = n > 1 ? at[-2] : ' ';
+    if (c == '.' || c == ',')
+        return !isalpha((unsigned char)before) && before != c;
+    return isdigit((unsigned char)c) || (c == '-' && !isalnum((unsigned char)before)) ||
+           (n >= strlen(MINUS) && memcmp(at - strlen(MINUS), MINUS, strlen(MINUS)) == 0);
+}
+
 /* The number that the last match of the pattern names. */
 static int number_in(double *out, const struct chat_form *f, const char *text, struct err *e)
 {
     regmatch_t match[2];
     char number[NUMBER_BYTES_MAX] = "";
+    bool rest = false;
     for (const char *at = text;
          regexec(&f->pattern, at, 2, match, at == text ? 0 : REG_NOTBOL) == 0;) {
         const regmatch_t *m = match[1].rm_so >= 0 ? &match[1] : &match[0];
@@ -143,11 +158,15 @@ static int number_in(double *out, const struct chat_form *f, const char *text, s
         if (n < sizeof number) {
             memcpy(number, at + m->rm_so, n);
             number[n] = 0;
+            rest = is_rest(text, at + m->rm_so);
         }
         if (at[match[0].rm_eo] == 0)
             break;
         at += match[0].rm_eo > 0 ? match[0].rm_eo : 1;
     }
+    if (rest)
+        return err_set(e, ERR_INVALID, "reward.pattern finds %s, a part of a number, in '%.*s%s'", number, SEEN_BYTES_MAX, text,
+                       strlen(text) > SEEN_BYTES_MAX ? "..." : "");
     char *end = number;
     *out = strtod(number, &end);
     if (end == number || *end != 0 || !isfinite(*out))

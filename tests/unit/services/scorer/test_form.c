@@ -339,6 +339,14 @@ START_TEST(a_judges_number_is_the_last_match)
         {"{\"choices\":[{\"finish_reason\":\"stop\",\"message\":{\"content\":\"5\"}}]}", 5},
         {"{\"choices\":[{\"finish_reason\":\"length\",\"message\":{\"content\":\"I count the stars: 1, 2\"}}]}", -1},
         {"{\"choices\":[{\"finish_reason\":\"content_filter\",\"message\":{\"content\":\"5\"}}]}", -1},
+        {SAID("between 7-8"), 8},
+        {SAID("I'd say...6"), 6},
+        {SAID("Stars:3.Score:4"), 4},
+        /* no part of a number is taken for it */
+        {SAID("-3"), -1},
+        {SAID("Score: \xe2\x88\x92 3, no: \xe2\x88\x92" "3"), -1},
+        {SAID("Score: .5"), -1},
+        {SAID("7,5/10"), -1},
         {SAID("no idea"), -1},
         {SAID(""), -1},
         {SAID("12"), -1}, /* beyond score_max */
