@@ -31,7 +31,7 @@ void proc_kill(struct proc *p);
 /* build/MODE/bin/NAME of the build that this test belongs to. */
 void proc_binary(char out[PROC_PATH_BYTES], const char *name);
 
-/* A new folder below /tmp; removed with all that is in it by proc_folder_remove. */
+/* A new folder below /tmp, for the logs of processes: it stays where the test fails.  Files alone: support/folder.h. */
 void proc_folder(char out[PROC_PATH_BYTES]);
 void proc_folder_remove(const char *folder);
 

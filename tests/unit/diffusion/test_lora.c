@@ -3,9 +3,9 @@
 #include "base/mem.h"
 #include "diffusion/model.h"
 #include "nn/runner.h"
+#include "support/folder.h"
 #include "support/gradcheck.h"
 #include "support/near.h"
-#include "support/proc.h"
 #include "support/suite.h"
 
 #include <math.h>
@@ -105,13 +105,11 @@ START_TEST(every_naming_comes_back_as_it_was_written)
         "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_A.weight",
         "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.lora.down.weight",
         "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0.lora_down.weight"};
-    char folder[PROC_PATH_BYTES], path[PROC_PATH_BYTES + 32];
+    const char *const path = in_test_folder("x.safetensors");
     struct model *const m = open_model(4);
     real want[N], got[N];
     load(m, ADAPTER);
     run(want, m, m->adapter);
-    proc_folder(folder);
-    snprintf(path, sizeof path, "%s/x.safetensors", folder);
     for (size_t i = 0; i < 3; i++) {
         struct err e;
         struct safetensors *f;
@@ -128,7 +126,6 @@ START_TEST(every_naming_comes_back_as_it_was_written)
         ck_assert(memcmp(want, got, sizeof want) == 0);
         model_close(other);
     }
-    proc_folder_remove(folder);
     model_close(m);
 }
 END_TEST
@@ -136,13 +133,11 @@ END_TEST
 /* alpha 8 at rank 4 doubles the branch. */
 START_TEST(another_alpha_is_folded_into_the_weights)
 {
-    char folder[PROC_PATH_BYTES], path[PROC_PATH_BYTES + 32];
+    const char *const path = in_test_folder("x.safetensors");
     struct err e;
     struct model *const m = open_model(4), *const other = open_model(4);
     struct safetensors *f;
     load(m, ADAPTER);
-    proc_folder(folder);
-    snprintf(path, sizeof path, "%s/x.safetensors", folder);
     ck_assert(lora_save(m->params[MODEL_UNET], path, LORA_KOHYA, DTYPE_F32, &e) == 0);
     /* the same file with every alpha doubled */
     ck_assert(safetensors_open(&f, path, &e) == 0);
@@ -158,8 +153,7 @@ START_TEST(another_alpha_is_folded_into_the_weights)
             .name = t->name, .dtype = DTYPE_F32, .rank = t->rank, .data = v};
         memcpy(items[i].shape, t->shape, sizeof items[i].shape);
     }
-    char doubled[PROC_PATH_BYTES + 32];
-    snprintf(doubled, sizeof doubled, "%s/y.safetensors", folder);
+    const char *const doubled = in_test_folder("y.safetensors");
     ck_assert_msg(safetensors_write(doubled, items, count, NULL, 0, &e) == 0, "%s", e.text);
     for (size_t i = 0; i < count; i++)
         mem_free((void *)(uintptr_t)items[i].data);
@@ -173,7 +167,6 @@ START_TEST(another_alpha_is_folded_into_the_weights)
         for (size_t i = 0; i < a->count; i++)
             ck_assert_msg(factor * a->value[i] == b->value[i], "%s[%zu]", a->name, i);
     }
-    proc_folder_remove(folder);
     model_close(m);
     model_close(other);
 }

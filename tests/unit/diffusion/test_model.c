@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "support/proc.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -34,59 +34,42 @@ static void same_values(const struct model *a, const struct model *b)
 
 START_TEST(a_saved_folder_opens_as_the_same_model)
 {
-    char folder[PROC_PATH_BYTES], config[FILE_PATH_BYTES_MAX];
+    const char *const folder = test_folder();
     struct err e;
     struct json *j;
     int64_t v;
-    proc_folder(folder);
     struct model *const a = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
     json_set_int(a->config[MODEL_UNET], "a_field_of_tomorrow", 42);
     ck_assert_msg(model_save(a, folder, DTYPE_F32, &e) == 0, "%s", e.text);
     struct model *const b = open_ok(folder, (struct model_options){.parts = MODEL_HAS_ALL});
     same_values(a, b);
-    snprintf(config, sizeof config, "%s/unet/config.json", folder);
-    ck_assert(json_read_file(&j, config, 1 << 20, &e) == 0);
+    ck_assert(json_read_file(&j, in_test_folder("unet/config.json"), 1 << 20, &e) == 0);
     ck_assert(json_get_int(j, "a_field_of_tomorrow", 0, 100, &v, &e) == 0 && v == 42);
     json_free(j);
     ck_assert_int_eq(tokenizer_vocab_size(a->tokenizer), tokenizer_vocab_size(b->tokenizer));
     model_close(a);
     model_close(b);
-    proc_folder_remove(folder);
 }
 END_TEST
 
-static const char *path_of(const char *folder, const char *name)
+static bool has(const char *name)
 {
-    static char path[FILE_PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static void write_text(const char *folder, const char *name, const char *text)
-{
-    struct err e;
-    ck_assert_msg(file_replace(path_of(folder, name), text, strlen(text), 0644, &e) == 0, "%s", e.text);
-}
-
-static bool has(const char *folder, const char *name)
-{
-    return file_exists(path_of(folder, name));
+    return file_exists(in_test_folder(name));
 }
 
 /* As Stable Diffusion 1.5 lists a safety checker, which is not loaded and so not saved. */
 START_TEST(a_component_that_is_not_saved_is_none_in_the_index)
 {
-    char folder[PROC_PATH_BYTES];
+    const char *const folder = test_folder();
     struct err e;
     struct json *index, *pair = json_new_list();
-    proc_folder(folder);
     struct model *const m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
     json_append_string(pair, "stable_diffusion");
     json_append_string(pair, "StableDiffusionSafetyChecker");
     json_set(m->index, "safety_checker", &pair);
     json_set_bool(m->index, "requires_safety_checker", true);
     ck_assert_msg(model_save(m, folder, DTYPE_F16, &e) == 0, "%s", e.text);
-    ck_assert(json_read_file(&index, path_of(folder, "model_index.json"), 1 << 20, &e) == 0);
+    ck_assert(json_read_file(&index, in_test_folder("model_index.json"), 1 << 20, &e) == 0);
     const struct json *const checker = json_get(index, "safety_checker"), *const unet = json_get(index, "unet");
     bool required = true;
     ck_assert_str_eq(json_type_name(json_at(checker, 1)), "null");
@@ -94,56 +77,50 @@ START_TEST(a_component_that_is_not_saved_is_none_in_the_index)
     ck_assert(json_get_bool(index, "requires_safety_checker", &required, &e) == 0 && !required);
     json_free(index);
     model_close(m);
-    proc_folder_remove(folder);
 }
 END_TEST
 
 START_TEST(saving_over_a_folder_leaves_no_other_form_of_its_weights)
 {
-    char folder[PROC_PATH_BYTES];
+    const char *const folder = test_folder();
     struct err e;
-    proc_folder(folder);
     struct model *const m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
     ck_assert(model_save(m, folder, DTYPE_F16, &e) == 0);
-    write_text(folder, "unet/diffusion_pytorch_model.safetensors.index.json", "{}");
-    write_text(folder, "text_encoder/model.fp16.safetensors", "old");
+    put_in_test_folder("unet/diffusion_pytorch_model.safetensors.index.json", "{}");
+    put_in_test_folder("text_encoder/model.fp16.safetensors", "old");
     ck_assert_msg(model_save(m, folder, DTYPE_F16, &e) == 0, "%s", e.text);
-    ck_assert(!has(folder, "unet/diffusion_pytorch_model.safetensors.index.json"));
-    ck_assert(!has(folder, "text_encoder/model.fp16.safetensors"));
-    ck_assert(has(folder, "model_index.json"));
+    ck_assert(!has("unet/diffusion_pytorch_model.safetensors.index.json"));
+    ck_assert(!has("text_encoder/model.fp16.safetensors"));
+    ck_assert(has("model_index.json"));
     /* interrupted: a part cannot be written, and the folder does not pass for a whole one */
-    ck_assert_int_eq(file_remove_tree(path_of(folder, "vae"), &e), 0);
-    write_text(folder, "vae", "in the way");
+    ck_assert_int_eq(file_remove_tree(in_test_folder("vae"), &e), 0);
+    put_in_test_folder("vae", "in the way");
     ck_assert_int_lt(model_save(m, folder, DTYPE_F16, &e), 0);
-    ck_assert(!has(folder, "model_index.json"));
+    ck_assert(!has("model_index.json"));
     model_close(m);
-    proc_folder_remove(folder);
 }
 END_TEST
 
 START_TEST(the_schedule_is_the_pipelines)
 {
-    char folder[PROC_PATH_BYTES];
+    const char *const folder = test_folder();
     struct err e;
-    proc_folder(folder);
     struct model *m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
     ck_assert(model_save(m, folder, DTYPE_F16, &e) == 0);
     model_close(m);
-    write_text(folder, "scheduler/scheduler_config.json",
+    put_in_test_folder("scheduler/scheduler_config.json",
                "{\"_class_name\":\"PNDMScheduler\",\"beta_schedule\":\"scaled_linear\",\"steps_offset\":0}");
     m = open_ok(folder, (struct model_options){.parts = MODEL_HAS_SCHEDULE});
     ck_assert_int_eq(m->schedule.steps_offset, 1);
     ck_assert(!m->schedule.clip_sample);
     model_close(m);
-    proc_folder_remove(folder);
 }
 END_TEST
 
 START_TEST(half_precision_is_read_back)
 {
-    char folder[PROC_PATH_BYTES];
+    const char *const folder = test_folder();
     struct err e;
-    proc_folder(folder);
     struct model *const a = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_ALL});
     ck_assert_msg(model_save(a, folder, DTYPE_F16, &e) == 0, "%s", e.text);
     struct model *const b = open_ok(folder, (struct model_options){.parts = MODEL_HAS_ALL});
@@ -154,7 +131,6 @@ START_TEST(half_precision_is_read_back)
         ck_assert_msg(abs((int)(1e6 * (double)(x->value[i] - y->value[i]))) < 2000, "%zu", i);
     model_close(a);
     model_close(b);
-    proc_folder_remove(folder);
 }
 END_TEST
 
@@ -178,10 +154,9 @@ END_TEST
 /* Copies the model's UNet with one change of the weights; returns the error and the report. */
 static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, struct buf *report)
 {
-    char folder[PROC_PATH_BYTES], path[PROC_PATH_BYTES + 64];
+    const char *const folder = test_folder();
     struct safetensors *f;
     struct model *m = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_UNET});
-    proc_folder(folder);
     ck_assert_msg(model_save(m, folder, DTYPE_F32, e) == 0, "%s", e->text);
     model_close(m);
     ck_assert(safetensors_open(&f, MODEL "/unet/diffusion_pytorch_model.safetensors", e) == 0);
@@ -209,8 +184,8 @@ static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, str
     if (extra)
         items[n++] = (struct safetensors_item){
             .name = "conv_extra.weight", .dtype = DTYPE_F32, .rank = 1, .shape = {1}, .data = &one};
-    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", folder);
-    ck_assert_msg(safetensors_write(path, items, n, NULL, 0, e) == 0, "%s", e->text);
+    ck_assert_msg(safetensors_write(in_test_folder("unet/diffusion_pytorch_model.safetensors"), items, n, NULL, 0, e) == 0,
+                  "%s", e->text);
     for (size_t i = 0; i < n; i++)
         if (items[i].data != &one)
             mem_free((void *)(uintptr_t)items[i].data);
@@ -220,7 +195,6 @@ static void refused_unet(bool drop, bool reshape, bool extra, struct err *e, str
     ck_assert(model_open(&m, folder,
                          (struct model_options){.parts = MODEL_HAS_UNET, .report = report}, e) < 0);
     ck_assert_ptr_null(m);
-    proc_folder_remove(folder);
 }
 
 START_TEST(all_weights_that_do_not_fit_are_listed)
@@ -241,26 +215,22 @@ END_TEST
 
 START_TEST(a_folder_that_is_no_model_is_refused_with_a_hint)
 {
-    char folder[PROC_PATH_BYTES], path[PROC_PATH_BYTES + 64];
+    const char *const folder = test_folder();
     struct err e;
     struct model *m = NULL;
-    proc_folder(folder);
     ck_assert(model_open(&m, folder, (struct model_options){.parts = MODEL_HAS_ALL}, &e) < 0);
     ck_assert_msg(strstr(e.text, "model_index.json") != NULL, "%s", e.text);
-    snprintf(path, sizeof path, "%s/model_index.json", folder);
     const char *const index = "{\"unet\": [\"diffusers\", \"FluxTransformer2DModel\"]}";
-    ck_assert(file_replace(path, index, strlen(index), 0644, &e) == 0);
+    put_in_test_folder("model_index.json", index);
     ck_assert(model_open(&m, folder, (struct model_options){.parts = MODEL_HAS_UNET}, &e) < 0);
     ck_assert_msg(strstr(e.text, "FluxTransformer2DModel") != NULL, "%s", e.text);
     /* weights that are not there: the hint about pickles */
     struct model *const ok = open_ok(MODEL, (struct model_options){.parts = MODEL_HAS_UNET});
     ck_assert(model_save(ok, folder, DTYPE_F32, &e) == 0);
     model_close(ok);
-    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", folder);
-    ck_assert_int_eq(remove(path), 0);
+    ck_assert_int_eq(remove(in_test_folder("unet/diffusion_pytorch_model.safetensors")), 0);
     ck_assert(model_open(&m, folder, (struct model_options){.parts = MODEL_HAS_UNET}, &e) < 0);
     ck_assert_msg(strstr(e.text, "safe_serialization") != NULL, "%s", e.text);
-    proc_folder_remove(folder);
 }
 END_TEST
 

@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "io/safetensors.h"
 #include "scorer/pickle.h"
-#include "support/proc.h"
+#include "support/folder.h"
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -224,13 +224,11 @@ START_TEST(a_digest_is_of_what_a_template_file_holds)
 {
     static const char *const texts[] = {"{\"p\":[\"$each\",\"$prompt\"]}", "{ \"p\": [\"$each\", \"$prompt\"] }\n",
                                         "{\"q\":[\"$each\",\"$prompt\"]}"};
-    char folder[PROC_PATH_BYTES], path[PROC_PATH_BYTES + 8], setting[PROC_PATH_BYTES + 32];
+    const char *const path = in_test_folder("json");
+    char setting[600];
     static const char *const backends[] = {"reward.backend=json", "reward.backend=json:unirl"};
     uint8_t digest[4][HASH_SHA256_BYTES];
     struct err e = {0};
-    proc_folder(folder);
-    snprintf(path, sizeof path, "%s/json", folder);
-    snprintf(setting, sizeof setting, "reward.template=%s", path);
     for (size_t k = 0; k < 2; k++) {
         snprintf(setting, sizeof setting, "reward.template=%s", path);
         for (size_t i = 0; i < 3; i++) {
@@ -248,7 +246,6 @@ START_TEST(a_digest_is_of_what_a_template_file_holds)
         ck_assert_int_eq(form_digest(digest[3], &params, &e), 0);
         ck_assert_mem_eq(digest[2], digest[3], HASH_SHA256_BYTES);
     }
-    proc_folder_remove(folder);
 }
 END_TEST
 
