@@ -310,15 +310,21 @@ out:
     return rc;
 }
 
-uint64_t rollout_bytes(const struct run_spec *run, const struct transition_kernel *kernels, const struct pipeline_shape *s)
+uint32_t rollout_states(const struct run_spec *run, const struct transition_kernel *kernels)
 {
-    /* at most both ends of every transition kept, a picture of every one but the terminal that may have one, the final
-     * picture, and the header */
+    /* at most both ends of every transition kept */
     static const double u[CODEC_STEPS_MAX];
     bool keep[CODEC_STEPS_MAX];
     const uint32_t trainable = run_chain_trainable(kernels, run->steps);
-    const uint64_t ends = 2 * (uint64_t)trajectory_choose(keep, run->steps, trainable, run->transition_fraction, u);
-    const uint64_t states = ends < trainable + 1 ? ends : trainable + 1;
+    const uint32_t ends = 2 * trajectory_choose(keep, run->steps, trainable, run->transition_fraction, u);
+    return ends < trainable + 1 ? ends : trainable + 1;
+}
+
+uint64_t rollout_bytes(const struct run_spec *run, const struct transition_kernel *kernels, const struct pipeline_shape *s)
+{
+    /* every state, a picture of every one but the terminal that may have one, the final picture, and the header */
+    const uint32_t trainable = run_chain_trainable(kernels, run->steps);
+    const uint64_t states = rollout_states(run, kernels);
     uint64_t pictured = 0;
     for (uint32_t k = 0; run->forward_looking && k < trainable; k++)
         pictured += kernels[k].abar_t >= run->forward_looking_abar;

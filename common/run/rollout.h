@@ -32,6 +32,9 @@ struct rollout_request {
 int rollout_make(struct trajectory **out, struct pipeline *p, const struct rollout_request *q,
                  int (*poll)(void *, struct err *), void *arg, struct err *e) MUST_USE;
 
+/* The most states that a trajectory of the run keeps; above TRAJECTORY_STATES_MAX it cannot be sent. */
+uint32_t rollout_states(const struct run_spec *run, const struct transition_kernel *kernels);
+
 /* Upper bound of one trajectory message of this run, for credit and for the sockets' limit; kernels [run->steps]. */
 uint64_t rollout_bytes(const struct run_spec *run, const struct transition_kernel *kernels, const struct pipeline_shape *s);
 

@@ -352,6 +352,12 @@ static int open_model(struct sampler *s, struct err *e)
     s->kernels = mem_new(s->run.steps, sizeof *s->kernels);
     if (run_chain_plan(s->kernels, &s->run, pipeline_schedule(s->pipeline), e) < 0)
         return -1;
+    const uint32_t states = rollout_states(&s->run, s->kernels);
+    if (states > TRAJECTORY_STATES_MAX)
+        return err_set(e, ERR_INVALID,
+                       "a trajectory of this run has up to %u states and %d can be sent: lower run.transition_fraction to %.2f, "
+                       "or run.steps",
+                       states, TRAJECTORY_STATES_MAX, 50 * TRAJECTORY_STATES_MAX / s->run.steps * 0.01);
     s->item_bytes = rollout_bytes(&s->run, s->kernels, pipeline_shape(s->pipeline));
     if (s->item_bytes > s->o.message_max)
         return err_set(e, ERR_INVALID,

@@ -26,7 +26,7 @@ struct sampler_options {
 struct sampler;
 
 /* Asks the store for run and slot (waits for it), fetches the model, dials the scorer.  ERR_INVALID where a trajectory of
- * the run may be larger than message_max. */
+ * the run may be larger than message_max, or keep more states than can be sent. */
 int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
                  const struct sampler_options *o, struct err *e) MUST_USE;
 void sampler_close(struct sampler *s);

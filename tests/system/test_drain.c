@@ -159,6 +159,21 @@ START_TEST(a_sampler_whose_trajectories_are_too_large_says_what_to_set)
 }
 END_TEST
 
+START_TEST(a_sampler_whose_chains_are_too_long_says_what_to_set)
+{
+    static struct ring r;
+    ring_open(&r, &(struct ring_options){.samplers = 1, .settings = (const char *const[]){"run.steps=300", NULL}});
+    ring_start(&r, RING_REDIS, 0);
+    ring_start(&r, RING_STORE, 0);
+    ring_start(&r, RING_SAMPLER, 0);
+    ck_assert_int_eq(ring_wait_end(&r, RING_SAMPLER, 0, START_MS), 1);
+    char line[1024];
+    process_last_line(ring_process(&r, RING_SAMPLER, 0), line, sizeof line);
+    ck_assert_msg(strstr(line, "lower run.transition_fraction to 0.42") != NULL, "%s", line);
+    ring_close(&r);
+}
+END_TEST
+
 /* A policy may be superseded and swept before a slow sampler has it: a newer one is there then. */
 START_TEST(a_sampler_whose_policy_is_gone_waits_for_a_newer_one)
 {
@@ -218,6 +233,7 @@ START_TEST(a_scorer_that_takes_less_than_samplers_send_says_what_to_set)
 END_TEST
 
 SUITE("system/drain", 180, a_sampler_whose_trajectories_are_too_large_says_what_to_set,
+      a_sampler_whose_chains_are_too_long_says_what_to_set,
       a_sampler_whose_policy_is_gone_waits_for_a_newer_one,
       a_scorer_that_takes_less_than_samplers_send_says_what_to_set,
       each_service_finishes_its_work_and_ends_with_0,
