@@ -294,6 +294,23 @@ static void set_safety(struct exchange *x)
         curl_easy_setopt(x->easy, CURLOPT_SSLKEY, o->client_key);
 }
 
+/* libcurl takes "Name:" for the wish to leave it out; "Name;" is a header without a value. */
+static void add_header(struct exchange *x, const char *line)
+{
+    size_t n = strlen(line);
+    while (n > 0 && line[n - 1] == ' ')
+        n--;
+    if (n < 2 || line[n - 1] != ':') {
+        x->headers = curl_slist_append(x->headers, line);
+        return;
+    }
+    char *const bare = mem_strdup(line);
+    bare[n - 1] = ';';
+    bare[n] = 0;
+    x->headers = curl_slist_append(x->headers, bare);
+    mem_free(bare);
+}
+
 int exchange_begin(struct exchange *x, const struct exchange_request *q, struct err *e)
 {
     assert(!x->running);
@@ -305,7 +322,7 @@ int exchange_begin(struct exchange *x, const struct exchange_request *q, struct 
     x->why[0] = 0;
     buf_clear(&x->answer);
     for (size_t i = 0; i < EXCHANGE_HEADERS_MAX && q->headers[i] != NULL; i++)
-        x->headers = curl_slist_append(x->headers, q->headers[i]);
+        add_header(x, q->headers[i]);
     x->headers = curl_slist_append(x->headers, "Expect:");
     curl_easy_reset(x->easy);
     set_safety(x);

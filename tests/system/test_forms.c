@@ -132,6 +132,19 @@ START_TEST(each_form_gets_its_scores)
 }
 END_TEST
 
+START_TEST(an_empty_prompt_is_sent_in_each_form)
+{
+    static const char *const prompts[N] = {"", "", ""};
+    start_server();
+    for (size_t i = 0; i < FORMS; i++) {
+        ask(forms[i].settings, prompts, forms[i].n);
+        ck_assert_msg(last.failure == BACKEND_OK && kept[0].value == 0.0, "%s: %s: %s", forms[i].settings[0],
+                      backend_failure_name(last.failure), last.reason);
+    }
+    proc_kill(&server);
+}
+END_TEST
+
 START_TEST(a_failure_in_each_forms_words_is_no_score)
 {
     static const char *const bad[N] = {"bad", "a star", "a ring"};
@@ -324,7 +337,7 @@ START_TEST(a_run_without_pictures_is_scored_by_its_latents)
 }
 END_TEST
 
-SUITE("system/forms", 240, each_form_gets_its_scores, a_failure_in_each_forms_words_is_no_score,
+SUITE("system/forms", 240, each_form_gets_its_scores, an_empty_prompt_is_sent_in_each_form, a_failure_in_each_forms_words_is_no_score,
       the_tool_finds_the_form_and_the_settings, the_tool_scores_by_several_rewards_as_a_run_does,
       a_service_that_hangs_up_is_asked_in_every_form,
       the_example_in_python_is_found_with_settings_that_score, the_example_in_shell_gives_the_size_of_the_picture, a_run_without_pictures_is_scored_by_its_latents)
