@@ -129,6 +129,8 @@ static int run_with(const struct local_params *p, struct config *c, struct err *
     };
     if (p->judge && given_value(c, "reward.url") != NULL)
         printf("reward.url is not asked: the shapes judge is the reward unless --no-judge is given\n");
+    if (p->judge && p->evaluate_file[0] != 0)
+        printf("local.evaluate_file is not read: the table is of the embedded world's prompts unless --no-judge is given\n");
     const int rc = local_run(&o, e);
     buf_done(&settings);
     return rc;

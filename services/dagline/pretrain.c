@@ -139,7 +139,8 @@ int pretrain(const struct pretrain_options *o, struct err *e)
     if (o->unet_batch % PRETRAIN_USES != 0)
         return err_set(e, ERR_INVALID, "unet_batch %u: a picture is used %d times in a batch, so take a multiple of %d",
                        o->unet_batch, PRETRAIN_USES, PRETRAIN_USES);
-    const int rc = open_all(&t, e) < 0 ? -1 : all_stages(&t, e);
+    /* what cannot be made is known before an hour of training */
+    const int rc = file_make_folders(o->out, e) < 0 || open_all(&t, e) < 0 ? -1 : all_stages(&t, e);
     if (rc == 0)
         printf("model: %s\n", o->out);
     close_all(&t);
