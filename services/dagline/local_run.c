@@ -193,6 +193,11 @@ static int make_folders(struct local *l, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX];
     static const char *const folders[] = {"log", "store", "cache"};
+    char config[FILE_PATH_BYTES_MAX];
+    if (file_join(config, l->o->dir, "config.yaml", e) < 0 || file_join(path, l->o->dir, "store", e) < 0)
+        return -1;
+    if (file_exists(config) && !file_exists(path))
+        return err_set(e, ERR_CONFLICT, "%s is not that of a run and would be replaced: give another --dir", config);
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         if (file_join(path, l->o->dir, folders[i], e) < 0 || file_make_folders(path, e) < 0)
             return -1;

@@ -290,6 +290,20 @@ static void put_text(const char *path, const char *text)
     ck_assert_int_eq(fclose(f), 0);
 }
 
+START_TEST(a_folder_with_a_config_of_ones_own_is_no_run_directory)
+{
+    ck_assert_int_eq(mkdir(in_test_folder("mine"), 0700), 0);
+    put_text(in_test_folder("mine/config.yaml"), "run: {seed: 7} # mine\n");
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("mine"), "--config",
+                             in_test_folder("mine/config.yaml"), "--set", "run.iterations=1", TINY),
+                     1);
+    wait_text(in_test_folder("log"), "/mine/config.yaml is not that of a run and would be replaced");
+    char *text = proc_read(in_test_folder("mine/config.yaml"));
+    ck_assert_str_eq(text, "run: {seed: 7} # mine\n");
+    free(text);
+}
+END_TEST
+
 static void put_prompts(const char *path, size_t bytes)
 {
     FILE *f = fopen(path, "w");
@@ -343,4 +357,5 @@ SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
       settings_of_one_verb_in_the_environment_do_not_end_another, an_address_that_no_form_can_do_with_is_told_once,
       an_export_does_not_replace_its_base_model, output_that_a_full_disk_does_not_take_is_a_failure,
-      an_installed_binary_finds_the_embedded_model_from_anywhere, a_reward_of_ones_own_has_a_table_before_and_after)
+      an_installed_binary_finds_the_embedded_model_from_anywhere, a_folder_with_a_config_of_ones_own_is_no_run_directory,
+      a_reward_of_ones_own_has_a_table_before_and_after)
