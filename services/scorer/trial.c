@@ -123,7 +123,9 @@ static int read_picture(struct image *image, const char *path, struct err *e)
     return rc < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
-static int score_one(struct trial *t, const struct trial_params *o, const char *path, struct err *e)
+/* reward: of one reward alone; NULL where several have been scaled in their combination. */
+static int score_one(struct trial *t, const struct trial_params *o, const struct reward_params *reward, const char *path,
+                     struct err *e)
 {
     struct image image;
     struct backend_score score;
@@ -140,7 +142,7 @@ static int score_one(struct trial *t, const struct trial_params *o, const char *
     image_done(&image);
     if (rc < 0)
         return err_wrap(e, "%s", path);
-    printf("%.6g\t%s", score.value, path);
+    printf("%.6g\t%s", reward != NULL ? reward->offset + reward->scale * score.value : score.value, path);
     for (uint32_t i = 0; i < score.component_count; i++)
         printf("\t%s=%.6g", score.components[i].name, score.components[i].value);
     printf("\n");
@@ -169,7 +171,7 @@ int trial_score(int argc, char **argv)
         {&trial_table, &o}, {&scorer_table, &scorer}, {&reward_table, &reward}, {&rewards_table, &rewards}};
     const struct config_app app = {
         .name = "dagline reward score",
-        .about = "pictures through the reward of these settings: score, tab, file",
+        .about = "pictures through the reward of these settings: reward, tab, file",
         .arguments = "PICTURE.png...",
         .foreign = config_sections};
     struct config *c = config_new(&app, bindings, 4);
@@ -190,7 +192,7 @@ int trial_score(int argc, char **argv)
         patience_ms = items[i].timeout_ms > patience_ms ? items[i].timeout_ms : patience_ms;
     int rc = trial_open(&t, &reward, &rewards, (enum backend_combination)scorer.combine, patience_ms, &e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = score_one(&t, &o, paths[i], &e);
+        rc = score_one(&t, &o, rewards.count > 0 ? NULL : &reward, paths[i], &e);
     trial_close(&t);
     return report(app.name, c, rc, &e);
 }

@@ -293,6 +293,12 @@ START_TEST(the_example_in_shell_gives_the_size_of_the_picture)
     double bytes = 0.0;
     ck_assert_msg(sscanf(said, "%lf\tdocs/progress.png\n", &bytes) == 1 && bytes > 10000.0, "%s", said);
     free(said);
+    said = reward_tool((const char *const[]){"score", "--set", url, "--set", "reward.backend=raw", "--set", "reward.path=/", "--set",
+                                             "reward.scale=0.001", "--set", "reward.offset=7", "docs/progress.png", NULL}, 0);
+    double reward = 0.0; /* as a run has it */
+    ck_assert_msg(sscanf(said, "%lf\tdocs/progress.png\n", &reward) == 1, "%s", said);
+    ck_assert_double_eq_tol(reward, 7.0 + 0.001 * bytes, 0.01);
+    free(said);
     proc_kill(&socat);
     proc_folder_remove(folder);
 }
