@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#define RUNS_A_SECOND_MAX 100
 #define OWN_PROMPTS 8 /* evaluated with a reward of one's own, unless told otherwise */
 
 #define LOCAL_PARAMS(P, S)                                                                         \
@@ -40,16 +42,30 @@
 CONFIG_STRUCT(local_params, LOCAL_PARAMS);
 CONFIG_TABLE_OPTIONS(local_table, "local", "a run on this machine", local_params, LOCAL_PARAMS);
 
+/* runs/TIME; runs/TIME-2 and so on for those that begin in the same second. */
+static int new_run_dir(char path[FILE_PATH_BYTES_MAX], struct err *e)
+{
+    char now[CLOCK_TEXT_BYTES], more[16] = "";
+    clock_format(clock_wall_ns(NULL), now);
+    if (file_make_folders("runs", e) < 0)
+        return -1;
+    for (int i = 2; i < RUNS_A_SECOND_MAX + 2; i++) {
+        snprintf(path, FILE_PATH_BYTES_MAX, "runs/%.4s%.2s%.2s-%.2s%.2s%.2s%s", now, now + 5, now + 8,
+                 now + 11, now + 14, now + 17, more);
+        if (mkdir(path, 0777) == 0)
+            return 0;
+        if (errno != EEXIST)
+            break;
+        snprintf(more, sizeof more, "-%d", i);
+    }
+    return err_sys(e, errno, "mkdir %s", path);
+}
+
 static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err *e)
 {
-    char now[CLOCK_TEXT_BYTES], path[FILE_PATH_BYTES_MAX];
-    clock_format(clock_wall_ns(NULL), now);
-    if (given[0] != 0)
-        snprintf(path, sizeof path, "%s", given);
-    else
-        snprintf(path, sizeof path, "runs/%.4s%.2s%.2s-%.2s%.2s%.2s", now, now + 5, now + 8,
-                 now + 11, now + 14, now + 17);
-    if (file_make_folders(path, e) < 0)
+    char path[FILE_PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s", given);
+    if (given[0] != 0 ? file_make_folders(path, e) < 0 : new_run_dir(path, e) < 0)
         return -1;
     /* children get absolute paths: they may be started from elsewhere */
     return realpath(path, dir) != NULL ? 0 : err_sys(e, errno, "%s", path);

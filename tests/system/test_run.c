@@ -107,6 +107,26 @@ START_TEST(a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside
 }
 END_TEST
 
+START_TEST(runs_that_begin_together_have_a_directory_each)
+{
+    char binary[PROC_PATH_BYTES], log[16];
+    struct proc p[3];
+    proc_binary(binary, "dagline");
+    ck_assert_int_eq(chdir(test_folder()), 0);
+    for (int i = 0; i < 3; i++) {
+        snprintf(log, sizeof log, "log-%d", i);
+        proc_start(&p[i], (const char *const[]){binary, "run", "--set", "run.iterations=1", TINY, NULL}, log);
+    }
+    for (int i = 0; i < 3; i++) {
+        snprintf(log, sizeof log, "log-%d", i);
+        const int status = proc_wait(&p[i], RUN_MS);
+        char *said = proc_read(log);
+        ck_assert_msg(status == 0, "%s", said);
+        free(said);
+    }
+}
+END_TEST
+
 START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
 {
     static const struct {
@@ -353,7 +373,7 @@ END_TEST
 
 SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
       a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside_a_living_one,
-      a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
+      runs_that_begin_together_have_a_directory_each, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,
       settings_of_one_verb_in_the_environment_do_not_end_another, an_address_that_no_form_can_do_with_is_told_once,
       an_export_does_not_replace_its_base_model, output_that_a_full_disk_does_not_take_is_a_failure,
