@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "dagline/command.h"
 #include "dagline/local_run.h"
@@ -107,6 +108,7 @@ static int show(const void *params, const char *const *arguments, size_t count, 
 {
     struct status s;
     (void)arguments, (void)count;
+    log_open("dagline", LOG_ERROR, LOG_AUTO); /* that there is no answer is said once, below */
     if (ask(params, &s, e) < 0)
         return -1;
     status_print(stdout, &s);

@@ -216,6 +216,10 @@ START_TEST(status_finds_the_run_by_its_directory)
     ck_assert_int_eq(proc_wait(&p, RUN_MS), 0);
     ck_assert_int_eq(DAGLINE(in_test_folder("status"), "status", "--dir", dir), 1);
     wait_text(in_test_folder("status"), "no run goes on in ");
+    ck_assert_int_eq(DAGLINE(in_test_folder("nobody"), "status", "--store", "ipc:///tmp/dagline-none", "--timeout", "100ms"), 1);
+    said = proc_read(in_test_folder("nobody"));
+    ck_assert_str_eq(said, "dagline status: store ipc:///tmp/dagline-none: no answer to get_status within 100 ms\n");
+    free(said);
 }
 END_TEST
 
