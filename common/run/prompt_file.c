@@ -177,25 +177,32 @@ static int read_table(size_t *count, struct buf *out, const char *text, size_t b
     return rc;
 }
 
-int prompt_file_read(struct buf *out, size_t *count, const char *path, const char *column, struct err *e)
+int prompt_file_parse(struct buf *out, size_t *count, const char *path, const char *text, size_t bytes, const char *column,
+                      struct err *e)
 {
-    char *text = NULL;
-    size_t bytes;
     const bool lines_json = ends_with(path, ".jsonl"), lines = lines_json || ends_with(path, ".txt");
     const bool commas = ends_with(path, ".csv");
     *count = 0;
     if (!lines && !commas && !ends_with(path, ".tsv"))
         return err_set(e, ERR_INVALID, "'%s' must be a .txt, .jsonl, .csv or .tsv file", path);
-    if (file_read_all(path, PROMPT_SET_BYTES_MAX, &text, &bytes, e) < 0)
-        return -1;
     /* spreadsheets begin their UTF-8 with a byte order mark, which is no part of the first name or prompt */
     const size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     int rc = lines ? read_lines(count, out, text + mark, bytes - mark, lines_json, e)
                    : read_table(count, out, text + mark, bytes - mark, commas ? ',' : '\t', column, e);
-    mem_free(text);
     if (rc == 0 && *count == 0)
         rc = err_set(e, ERR_INVALID, "no prompts in it");
     if (rc == 0)
         rc = buf_check(out, "prompts", e);
     return rc < 0 ? err_wrap(e, "%s", path) : 0;
+}
+
+int prompt_file_read(struct buf *out, size_t *count, const char *path, const char *column, struct err *e)
+{
+    char *text = NULL;
+    size_t bytes;
+    if (file_read_all(path, PROMPT_SET_BYTES_MAX, &text, &bytes, e) < 0)
+        return -1;
+    const int rc = prompt_file_parse(out, count, path, text, bytes, column, e);
+    mem_free(text);
+    return rc;
 }

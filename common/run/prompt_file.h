@@ -15,4 +15,8 @@
  * least one.  The error names the file and the line. */
 int prompt_file_read(struct buf *out, size_t *count, const char *path, const char *column, struct err *e) MUST_USE;
 
+/* The same of what such a file holds. */
+int prompt_file_parse(struct buf *out, size_t *count, const char *path, const char *text, size_t bytes, const char *column,
+                      struct err *e) MUST_USE;
+
 #endif

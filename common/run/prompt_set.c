@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "rollout/trajectory.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* Streams of prompt draws; trajectories use 128-bit ids, which never collide with a small stream number. */
@@ -16,8 +17,13 @@ static int parse_line(struct run_prompt *out, const char *line, size_t bytes, st
     const char *text, *tag;
     const struct json *metadata;
     int rc = -1;
-    if (json_parse(&v, line, bytes, PROMPT_SET_LINE_BYTES_MAX, e) < 0 ||
-        json_get_string(v, "prompt", TRAJECTORY_PROMPT_BYTES_MAX, &text, e) < 0 ||
+    if (json_parse(&v, line, bytes, PROMPT_SET_LINE_BYTES_MAX, e) < 0)
+        return -1;
+    if (!json_is_object(v)) {
+        err_set(e, ERR_INVALID, "not an object");
+        goto out;
+    }
+    if (json_get_string(v, "prompt", TRAJECTORY_PROMPT_BYTES_MAX, &text, e) < 0 ||
         json_get_string_or(v, "tag", TRAJECTORY_TAG_BYTES_MAX - 1, "", &tag, e) < 0 ||
         json_get_object_or(v, "metadata", &metadata, e) < 0)
         goto out;
@@ -33,6 +39,13 @@ out:
     return rc;
 }
 
+static bool is_blank(const char *text, size_t bytes)
+{
+    while (bytes > 0 && strchr(" \t\r", text[bytes - 1]) != NULL && text[bytes - 1] != 0)
+        bytes--;
+    return bytes == 0;
+}
+
 int prompt_set_parse(struct prompt_set *out, const char *jsonl, size_t bytes, struct err *e)
 {
     memset(out, 0, sizeof *out);
@@ -41,7 +54,7 @@ int prompt_set_parse(struct prompt_set *out, const char *jsonl, size_t bytes, st
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         const size_t length = (size_t)((newline != NULL ? newline : end) - at);
         number++;
-        if (length > 0 && strspn(at, " \t\r") < length) {
+        if (!is_blank(at, length)) {
             if (out->count == room) {
                 room = room == 0 ? 256 : 2 * room;
                 out->item = mem_grow(out->item, room, sizeof *out->item);

@@ -53,6 +53,7 @@ START_TEST(what_is_wrong_is_said_with_its_line)
         {"{\"prompt\":\"a\",\"prompt\":\"b\"}", "line 1"},
         {"{\"prompt\":\"a\",\"metadata\":7}", "metadata"},
         {"nonsense", "line 1"},
+        {"[1]", "not an object"},
         {"\n \n", "no prompt"},
         {"", "no prompt"},
     };
