@@ -1,6 +1,7 @@
 #include "dagline/scored.h"
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "dagline/process.h"
 #include "io/png.h"
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 #define CALL_PICTURES_MAX 16 /* of one call of the scorer */
-#define ARGUMENTS 10          /* before the pictures */
+#define ARGUMENTS 6          /* before the pictures */
 #define CALL_MS 600000
 #define END_MS 2000
 #define ANSWER_BYTES_MAX ((size_t)1 << 20)
@@ -74,16 +75,35 @@ static int read_scores(double *sum, const char *answer, size_t n, struct err *e)
     return rc;
 }
 
+/* As --prompt-file wants it: a command line has no room for the longest. */
+static int write_prompt(const char *path, const struct run_prompt *prompt, struct err *e)
+{
+    struct json *line = json_new_object(), *metadata;
+    size_t n;
+    json_set_string(line, "prompt", prompt->text);
+    json_set_string(line, "tag", prompt->tag);
+    int rc = 0;
+    if (prompt->metadata[0] != 0 &&
+        (rc = json_parse(&metadata, prompt->metadata, strlen(prompt->metadata), PROMPT_SET_LINE_BYTES_MAX, e)) == 0)
+        json_set(line, "metadata", &metadata);
+    char *const text = json_print(line, JSON_LINE, &n);
+    if (rc == 0)
+        rc = file_replace(path, text, n, 0644, e);
+    mem_free(text);
+    json_free(line);
+    return rc;
+}
+
 /* Adds the scores of pictures from .. from + n - 1. */
 static int ask(double *sum, struct work *w, const struct run_prompt *prompt, size_t from, size_t n, struct err *e)
 {
-    char binary[FILE_PATH_BYTES_MAX], answer[FILE_PATH_BYTES_MAX], why[1024];
+    char binary[FILE_PATH_BYTES_MAX], answer[FILE_PATH_BYTES_MAX], asked[FILE_PATH_BYTES_MAX], why[1024];
     struct process p;
-    if (file_join(binary, w->o->binaries, "dagline-scorer", e) < 0 || file_join(answer, w->folder, "scores", e) < 0)
+    if (file_join(binary, w->o->binaries, "dagline-scorer", e) < 0 || file_join(answer, w->folder, "scores", e) < 0 ||
+        file_join(asked, w->folder, "prompt.jsonl", e) < 0 || write_prompt(asked, prompt, e) < 0)
         return -1;
     const char *arguments[ARGUMENTS + CALL_PICTURES_MAX + 1] = {
-        binary, "score", "--config", w->o->config, "--prompt", prompt->text, "--metadata", prompt->metadata,
-        "--tag", prompt->tag};
+        binary, "score", "--config", w->o->config, "--prompt-file", asked};
     for (size_t j = 0; j < n; j++)
         arguments[ARGUMENTS + j] = w->path[from + j];
     unlink(answer);
@@ -103,6 +123,7 @@ static int ask(double *sum, struct work *w, const struct run_prompt *prompt, siz
     if (rc == 0)
         rc = read_scores(sum, answer, n, e);
     unlink(answer);
+    unlink(asked);
     process_done(&p);
     return rc;
 }

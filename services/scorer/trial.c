@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/png.h"
+#include "run/prompt_file.h"
+#include "run/prompt_set.h"
 #include "scorer/backend.h"
 #include "shapes/scene.h"
 
@@ -22,7 +24,8 @@
 #define TRIAL_PARAMS(P, S)                                                                         \
     P(S, text, prompt, "", "", "", "", "what the pictures are to show")                            \
     P(S, text, metadata, "", "", "", "", "a JSON object that goes with the prompt")                \
-    P(S, text, tag, "", "", "32", "", "of the prompt, by which rewards.NAME.tags choose")
+    P(S, text, tag, "", "", "32", "", "of the prompt, by which rewards.NAME.tags choose")          \
+    P(S, text, prompt_file, "", "", "", "", "one line of JSON with the three, as in store.prompts; for prompts of any length")
 CONFIG_STRUCT(trial_params, TRIAL_PARAMS);
 CONFIG_TABLE_OPTIONS(trial_table, "trial", "what is scored", trial_params, TRIAL_PARAMS);
 
@@ -123,8 +126,30 @@ static int read_picture(struct image *image, const char *path, struct err *e)
     return rc < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
+/* The prompt of --prompt-file, or of the other options, as a set of one that is the caller's. */
+static int read_prompt(struct prompt_set *out, const struct trial_params *o, struct err *e)
+{
+    if (o->prompt_file[0] == 0) {
+        *out = (struct prompt_set){.count = 1, .item = mem_new(1, sizeof *out->item)};
+        out->item[0] = (struct run_prompt){mem_strdup(o->prompt), mem_strdup(o->tag), mem_strdup(o->metadata)};
+        return 0;
+    }
+    if (o->prompt[0] != 0 || o->tag[0] != 0 || o->metadata[0] != 0)
+        return err_set(e, ERR_USAGE, "--prompt-file says what --prompt, --tag and --metadata say: leave them out");
+    struct buf lines;
+    size_t count;
+    buf_init(&lines, PROMPT_SET_BYTES_MAX);
+    int rc = prompt_file_read(&lines, &count, o->prompt_file, "prompt", e);
+    if (rc == 0 && count != 1)
+        rc = err_set(e, ERR_INVALID, "%s: %zu prompts, and the pictures are of one", o->prompt_file, count);
+    if (rc == 0)
+        rc = prompt_set_parse(out, buf_text(&lines), lines.bytes, e);
+    buf_done(&lines);
+    return rc;
+}
+
 /* reward: of one reward alone; NULL where several have been scaled in their combination. */
-static int score_one(struct trial *t, const struct trial_params *o, const struct reward_params *reward, const char *path,
+static int score_one(struct trial *t, const struct run_prompt *prompt, const struct reward_params *reward, const char *path,
                      struct err *e)
 {
     struct image image;
@@ -135,9 +160,9 @@ static int score_one(struct trial *t, const struct trial_params *o, const struct
     const struct backend_item item = {.rgb = image.rgb,
                                       .height = (uint32_t)image.height,
                                       .width = (uint32_t)image.width,
-                                      .prompt = o->prompt,
-                                      .metadata = o->metadata,
-                                      .tag = o->tag};
+                                      .prompt = prompt->text,
+                                      .metadata = prompt->metadata,
+                                      .tag = prompt->tag};
     const int rc = trial_call(t, &score, &item, 1, &seconds, e);
     image_done(&image);
     if (rc < 0)
@@ -178,6 +203,7 @@ int trial_score(int argc, char **argv)
     const char *const *paths;
     struct err e = {0};
     struct trial t;
+    struct prompt_set prompt = {0};
     const int status = config_main(c, argc, argv);
     if (status >= 0) {
         config_free(c);
@@ -186,14 +212,17 @@ int trial_score(int argc, char **argv)
     const size_t n = config_arguments(c, &paths);
     if (n == 0)
         return report(app.name, c, err_set(&e, ERR_USAGE, "name at least one PNG file"), &e);
+    if (read_prompt(&prompt, &o, &e) < 0)
+        return report(app.name, c, -1, &e);
     log_sink(quiet, NULL);
     int64_t patience_ms = rewards.count > 0 ? 0 : reward.timeout_ms;
     for (size_t i = 0; i < rewards.count; i++)
         patience_ms = items[i].timeout_ms > patience_ms ? items[i].timeout_ms : patience_ms;
     int rc = trial_open(&t, &reward, &rewards, (enum backend_combination)scorer.combine, patience_ms, &e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = score_one(&t, &o, rewards.count > 0 ? NULL : &reward, paths[i], &e);
+        rc = score_one(&t, &prompt.item[0], rewards.count > 0 ? NULL : &reward, paths[i], &e);
     trial_close(&t);
+    prompt_set_done(&prompt);
     return report(app.name, c, rc, &e);
 }
 

@@ -1,5 +1,6 @@
 /* `dagline run` as its user meets it: what it refuses, says and leaves. */
 #include "base/file.h"
+#include "rollout/trajectory.h"
 #include "support/folder.h"
 #include "support/proc.h"
 #include "support/suite.h"
@@ -365,12 +366,22 @@ START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
     ck_assert_msg(strstr(text, "3 prompts of ") != NULL && strstr(text, "3 pictures before and after") != NULL, "%s", text);
     free(text);
 
-    put_prompts(in_test_folder("prompts.jsonl"), 2000); /* longer than the scorer's command line takes */
+    put_prompts(in_test_folder("prompts.jsonl"), TRAJECTORY_PROMPT_BYTES_MAX); /* no command line has room for it */
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"), "--set",
-                             "run.iterations=2", "--evaluate-file", in_test_folder("prompts.jsonl")),
+                             "run.iterations=2", "--evaluate-pictures", "1", "--evaluate-file", in_test_folder("prompts.jsonl")),
                      0);
     text = proc_read(in_test_folder("run/report.md"));
-    ck_assert_msg(strstr(text, "No table before/after: dagline reward score: ") != NULL, "%s", text);
+    ck_assert_msg(strstr(text, "2 prompts of ") != NULL && strstr(text, "2 pictures before and after") != NULL, "%s", text);
+    free(text);
+
+    struct err e;
+    ck_assert_int_eq(file_remove_tree(in_test_folder("run/evaluation"), &e), 0);
+    put_text(in_test_folder("run/evaluation"), "in the way");
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--config", in_test_folder("run/config.yaml"), "--set",
+                             "run.iterations=3"),
+                     0);
+    text = proc_read(in_test_folder("run/report.md"));
+    ck_assert_msg(strstr(text, "No table before/after: ") != NULL && strstr(text, "run/evaluation") != NULL, "%s", text);
     free(text);
 }
 END_TEST
