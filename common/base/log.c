@@ -18,6 +18,15 @@
 /* A line goes out in one write of at most PIPE_BUF bytes, which a pipe takes whole or not at all. */
 #define LINE_BYTES_MAX 4096
 #define PATIENCE_MS 100
+#define EVENTS_MAX 64 /* that are counted; those beyond are not bounded */
+#define WINDOW_MS 60000
+
+/* Warnings and errors of one name in the window that began at from_ms. */
+struct events {
+    const char *name;
+    int64_t from_ms;
+    uint64_t count, left_out;
+};
 
 /* The log sink: the one piece of state that the whole process shares. */
 static struct {
@@ -27,9 +36,12 @@ static struct {
     bool json, colour;
     bool stuck; /* the reader of stderr has stopped reading: do not wait for it again */
     uint64_t dropped;
+    struct events events[EVENTS_MAX];
+    int64_t window_ms;
     void (*sink)(const char *line, void *arg);
     void *sink_arg;
-} the_log = {.lock = PTHREAD_MUTEX_INITIALIZER, .service = "dagline", .level = LOG_INFO, .json = true};
+} the_log = {.lock = PTHREAD_MUTEX_INITIALIZER, .service = "dagline", .level = LOG_INFO, .json = true,
+             .window_ms = WINDOW_MS};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -53,6 +65,13 @@ void log_open(const char *service, enum log_level level, enum log_format format)
     the_log.service = service;
     the_log.level = level;
     set_format(format);
+    pthread_mutex_unlock(&the_log.lock);
+}
+
+void log_window(int64_t ms)
+{
+    pthread_mutex_lock(&the_log.lock);
+    the_log.window_ms = ms;
     pthread_mutex_unlock(&the_log.lock);
 }
 
@@ -225,6 +244,34 @@ static size_t format_value(const char *fmt, va_list *ap, char *out, size_t out_b
     return n;
 }
 
+/* Whether the line is one too many of its event; *left_out: how many were since the last one that was not.  Under the lock. */
+static bool too_many(const char *event, uint64_t *left_out)
+{
+    const int64_t now = clock_mono_ms(NULL);
+    *left_out = 0;
+    for (struct events *w = the_log.events; w < the_log.events + EVENTS_MAX; w++) {
+        if (w->name == NULL)
+            *w = (struct events){.name = event, .from_ms = now};
+        if (strcmp(w->name, event) != 0)
+            continue;
+        if (now - w->from_ms >= the_log.window_ms) {
+            *left_out = w->left_out;
+            *w = (struct events){.name = event, .from_ms = now};
+        }
+        w->left_out += w->count >= LOG_ALIKE_MAX;
+        return w->count++ >= LOG_ALIKE_MAX;
+    }
+    return false;
+}
+
+static void add_count(struct line *l, const char *key, uint64_t value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    if (value > 0)
+        add_pair(l, the_log.json, key, strlen(key), text, true);
+}
+
 /* `key=value key=value` of fmt onto the line. */
 static void add_pairs(struct line *l, bool json, const char *fmt, va_list *ap)
 {
@@ -308,18 +355,16 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...)
 {
     pthread_once(&once, set_defaults);
     pthread_mutex_lock(&the_log.lock);
-    if (level <= the_log.level) {
+    uint64_t left_out = 0;
+    if (level <= the_log.level && !(level <= LOG_WARN && too_many(event, &left_out))) {
         struct line l;
         va_list ap;
         begin_line(&l, level, event);
         va_start(ap, fmt);
         add_pairs(&l, the_log.json, fmt, &ap);
         va_end(ap);
-        if (the_log.dropped > 0) {
-            char count[32];
-            snprintf(count, sizeof count, "%llu", (unsigned long long)the_log.dropped);
-            add_pair(&l, the_log.json, "log_lines_dropped", 17, count, true);
-        }
+        add_count(&l, "alike_left_out", left_out);
+        add_count(&l, "log_lines_dropped", the_log.dropped);
         if (the_log.json)
             l.text[l.used++] = '}'; /* add() keeps room for this */
         if (the_log.sink != NULL) {

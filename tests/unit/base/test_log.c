@@ -109,6 +109,30 @@ START_TEST(levels_below_the_chosen_one_are_silent)
 }
 END_TEST
 
+START_TEST(a_flood_of_one_warning_is_cut_and_counted)
+{
+    log_open("svc", LOG_DEBUG, LOG_HUMAN);
+    log_sink(keep, NULL);
+    for (int i = 0; i < LOG_ALIKE_MAX + 7; i++) {
+        log_event(LOG_WARN, "flood", "i=%d", i);
+        log_event(LOG_INFO, "progress", "i=%d", i);
+    }
+    ck_assert_int_eq(lines, 2 * LOG_ALIKE_MAX + 7);
+    log_event(LOG_ERROR, "flood", "i=%d", -1);
+    ck_assert_int_eq(lines, 2 * LOG_ALIKE_MAX + 7);
+    log_event(LOG_ERROR, "another", "i=%d", 0);
+    ck_assert_str_eq(body(), "error svc another i=0");
+    log_window(1);
+    const struct timespec moment = {.tv_nsec = 2000000};
+    nanosleep(&moment, NULL);
+    log_event(LOG_WARN, "flood", "i=%d", 1);
+    ck_assert_str_eq(body(), "warn  svc flood i=1 alike_left_out=8");
+    log_window(60000);
+    log_event(LOG_WARN, "flood", "i=%d", 2);
+    ck_assert_str_eq(body(), "warn  svc flood i=2");
+}
+END_TEST
+
 START_TEST(a_reader_that_stops_holds_nobody_up_and_is_told_what_it_missed)
 {
     int ends[2];
@@ -170,5 +194,5 @@ END_TEST
 
 SUITE("base/log", 20, json_lines_have_typed_values, human_lines_quote_only_what_needs_it,
       foreign_text_cannot_steer_a_terminal_or_a_parser, long_values_and_long_lines_are_cut_and_stay_valid,
-      levels_below_the_chosen_one_are_silent, a_reader_that_stops_holds_nobody_up_and_is_told_what_it_missed,
+      levels_below_the_chosen_one_are_silent, a_flood_of_one_warning_is_cut_and_counted, a_reader_that_stops_holds_nobody_up_and_is_told_what_it_missed,
       lines_of_threads_do_not_mix)
