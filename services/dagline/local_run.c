@@ -588,20 +588,28 @@ static int follow(struct local *l, struct err *e)
 
 /* ---- the end ---- */
 
-/* Samplers and trainer first, so that the last checkpoint reaches the store. */
-static void end_group(struct local *l, size_t first, size_t last)
+/* One signal to each: a second one would end at once what drains. */
+static void tell_to_end(struct local *l, size_t first, size_t last)
 {
     for (size_t i = first; i < last; i++)
         process_end(&l->process[i]);
+}
+
+static void wait_gone(struct local *l, size_t first, size_t last)
+{
     for (size_t i = first; i < last; i++)
         process_wait_gone(&l->process[i], DRAIN_MS);
 }
 
-/* What a stopped run goes on from is the trainer's last checkpoint: waited for however long its update takes. */
-static void end_trainer(struct local *l)
+static void end_group(struct local *l, size_t first, size_t last)
 {
-    for (size_t i = TRAINER; i < l->processes; i++)
-        process_end(&l->process[i]);
+    tell_to_end(l, first, last);
+    wait_gone(l, first, last);
+}
+
+/* What a stopped run goes on from is the trainer's last checkpoint: waited for however long its update takes. */
+static void wait_for_checkpoint(struct local *l)
+{
     if (process_wait(&l->process[TRAINER], DRAIN_MS, NULL))
         return;
     printf("the trainer finishes its update and writes a checkpoint; another Ctrl-C ends it at once\n");
@@ -622,8 +630,10 @@ static int finish(struct local *l, struct err *e)
     char path[FILE_PATH_BYTES_MAX];
     uint8_t *bytes = NULL;
     size_t n = 0;
-    end_trainer(l);
-    end_group(l, TRAINER, l->processes);
+    /* samplers and trainer first, so that the last checkpoint reaches the store */
+    tell_to_end(l, TRAINER, l->processes);
+    wait_for_checkpoint(l);
+    wait_gone(l, TRAINER, l->processes);
     int rc = -1;
     double score;
     if (fetch_policy(l, &bytes, &n, e) < 0 || showcase_column(l->showcase, "end", &score, e) < 0 ||
