@@ -13,6 +13,7 @@ import fnmatch
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -477,7 +478,9 @@ def check_interrupted_setup():
     with open(os.path.join(tools, "docker"), "w", encoding="utf-8") as f:
         f.write('#!/bin/sh\n[ "$2" != run ] || kill -INT $PPID\n')
     os.chmod(f.name, 0o755)
-    r = run([os.path.join(tree, "docker/setup")], {"PATH": f"{tools}:{os.environ['PATH']}"})
+    # a background job of a shell without job control ignores SIGINT, and so would all that it starts
+    r = run([os.path.join(tree, "docker/setup")], {"PATH": f"{tools}:{os.environ['PATH']}"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     mode = os.stat(os.path.join(tree, "docker/secrets")).st_mode & 0o7777
     check(r.returncode != 0 and mode == 0o700, f"docker/setup, interrupted: status {r.returncode}, its folder has mode {mode:o}")
 
