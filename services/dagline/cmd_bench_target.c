@@ -21,12 +21,13 @@
     P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl|rtb|relative_vargrad|residual_db", "", "",       \
       "what is trained towards (docs/numerics.md)")                                                                    \
     P(S, flag, forward_looking, "no", "", "", "", "psi = t log R + (1 - t) log of the reference")                      \
+    P(S, flag, langevin, "no", "", "", "", "the target's own slope times a learnt gain is part of the drift")           \
     P(S, real, lambda, "2", "1e-6", "1e6", "", "dag_subtb: weight lambda^length of a stretch")                         \
     P(S, real, exploration, "0", "0", "10", "", "deviation of the noise added to every step of rollouts, falling to 0") \
     P(S, integer, exploration_steps, "12500", "0", "1000000000", "updates", "until it is 0")                           \
-    P(S, choice, replay, "none", "none|uniform|rank|prior|local", "", "",                                                    \
+    P(S, choice, replay, "none", "none|uniform|rank|prior|local|local_uniform", "", "",                                      \
       "every other update's chains: made back from earlier final states (at random, by rank of log R, or "            \
-      "what Langevin chains find from those), or the prior's own")                                                                                        \
+      "what Langevin chains find from those, by rank or not), or the prior's own")                                    \
     P(S, integer, iterations, "25000", "1", "1000000000", "updates", "of a run")                                       \
     P(S, integer, seeds, "1", "1", "1000", "runs", "one JSON line each")                                               \
     P(S, integer, seed, "1", "0", "", "", "of the first run; the others follow")                                       \
@@ -59,7 +60,7 @@ static const struct {
              {"rtb", OBJECTIVE_RTB},
              {"relative_vargrad", OBJECTIVE_RELATIVE_VARGRAD},
              {"residual_db", OBJECTIVE_RESIDUAL_DB}};
-static const char *const replay_names[] = {"none", "uniform", "rank", "prior", "local"};
+static const char *const replay_names[] = {"none", "uniform", "rank", "prior", "local", "local_uniform"};
 
 /* Everything that decides the result, as JSON: the line's head, and the name of the run in the cache. */
 static struct json *settings_of(const struct target_params *o, uint64_t seed)
@@ -69,6 +70,8 @@ static struct json *settings_of(const struct target_params *o, uint64_t seed)
     json_set_string(v, "target", target_names[o->target]);
     json_set_string(v, "objective", kinds[o->objective].name);
     json_set_bool(v, "forward_looking", o->forward_looking);
+    if (o->langevin)
+        json_set_bool(v, "langevin", true);
     if (kinds[o->objective].kind == OBJECTIVE_DAG_SUBTB)
         json_set_number(v, "lambda", o->lambda);
     json_set_string(v, "replay", replay_names[o->replay]);
@@ -120,6 +123,7 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
     } else if (rc == 0 && !o->cached) {
         struct target_options t = {.objective = kinds[o->objective].kind,
                                    .forward_looking = o->forward_looking,
+                                   .langevin = o->langevin,
                                    .lambda = o->lambda,
                                    .exploration = o->exploration,
                                    .exploration_steps = (uint64_t)o->exploration_steps,

@@ -15,11 +15,12 @@
 #define WAVES 64
 #define WAVE_FIRST 0.1 /* radians in the unit of t */
 #define WAVE_LAST 100.0
+#define SLOPE_MAX 100.0
 #define CHUNK 1500
 #define HALF_LOG_TWO_PI 0.91893853320467274178
 #define BUFFER_MAX 600000u
 #define RANK_K 0.01
-#define RANK_EVERY 100
+#define REFRESH_EVERY 100
 #define LOCAL_CHAINS 300
 #define LOCAL_STEPS 200
 #define LOCAL_BURN_IN 100
@@ -30,6 +31,7 @@ enum { STREAM_ROLLOUT = 201, STREAM_BACKWARD, STREAM_CHOICE, STREAM_EVALUATE, ST
 
 struct network_shape {
     size_t in, out;
+    bool langevin;
 };
 
 /* A network of state and time.  What it makes of time is the same for every chain, so that part runs once for each step. */
@@ -39,6 +41,7 @@ struct network {
     struct optim optim;
     struct runner *of_time, *of_state;
     real *time, *d_time; /* [T, WIDTH]: what of_state gets of each step, and its gradient */
+    real *gain, *d_gain; /* [T, out]: of the target's slope, which is added to what of_state says; NULL: nothing is */
 };
 
 /* Final states and their log R, the oldest overwritten; ranked now and then. */
@@ -61,11 +64,13 @@ struct run {
     double log_z, log_z_m, log_z_v;
     struct buffer buffer, local;
     double local_step;
+    uint32_t refreshed; /* the update of the last ranks and search; 0: none yet */
 
     /* the chains under way; row (b, k) is b (T + 1) + k of states, b T + k of everything else */
     real *states;                            /* [B, T + 1, D] */
     real *x, *u, *d_u;                       /* [B T, D] */
     real *prior;                             /* [B T, D]: its drift, 0 where there is none */
+    real *slope;                             /* [B T, D]: of the target's log density, clamped; NULL where nobody asks */
     real *times, *d_times;                   /* [B T, WIDTH]: network.time of each row */
     real *embedded;                          /* [T, 2 WAVES]: sinusoids of each step */
     real *f, *d_f;                           /* [B T] */
@@ -79,10 +84,12 @@ struct run {
 
 static void time_build(struct graph *g, const void *arg)
 {
-    (void)arg;
+    const struct network_shape *const s = arg;
     const struct graph_dense hidden = {.out = WIDTH, .bias = true};
     const int t = graph_act(g, graph_dense(g, graph_input(g, 1, 1, (size_t)2 * WAVES, 0), "time.0", hidden), ACT_GELU);
     graph_output(g, graph_dense(g, t, "time.2", hidden), 0);
+    if (s->langevin)
+        graph_output(g, graph_dense(g, t, "gain", (struct graph_dense){.out = s->out, .bias = true}), 0);
 }
 
 static void state_build(struct graph *g, const void *arg)
@@ -98,9 +105,15 @@ static void state_build(struct graph *g, const void *arg)
     graph_output(g, graph_dense(g, h, "head", (struct graph_dense){.out = s->out, .bias = true}), 0);
 }
 
-static int network_open(struct network *n, const struct run *r, size_t out, uint64_t seed, struct err *e)
+static void zero(struct params *p, const char *name)
 {
-    n->shape = (struct network_shape){r->D, out};
+    const struct param *const x = params_at(p, params_find(p, name));
+    memset(x->value, 0, x->count * sizeof *x->value);
+}
+
+static int network_open(struct network *n, const struct run *r, size_t out, bool langevin, uint64_t seed, struct err *e)
+{
+    n->shape = (struct network_shape){r->D, out, langevin};
     n->params = params_new();
     void (*const build[])(struct graph *, const void *) = {time_build, state_build};
     for (size_t i = 0; i < 2; i++) {
@@ -111,12 +124,17 @@ static int network_open(struct network *n, const struct run *r, size_t out, uint
     if (params_seal(n->params, e) < 0)
         return -1;
     params_init(n->params, 0, seed);
-    const struct param *const head = params_at(n->params, params_find(n->params, "head.weight"));
-    const struct param *const bias = params_at(n->params, params_find(n->params, "head.bias"));
-    memset(head->value, 0, head->count * sizeof *head->value);
-    memset(bias->value, 0, bias->count * sizeof *bias->value);
+    zero(n->params, "head.weight");
+    zero(n->params, "head.bias");
+    if (langevin) {
+        zero(n->params, "gain.weight");
+        zero(n->params, "gain.bias");
+        n->gain = mem_new(r->T * out, sizeof *n->gain);
+        n->d_gain = mem_new(r->T * out, sizeof *n->d_gain);
+    }
     params_touch_all(n->params);
-    n->of_time = runner_new((struct runner_options){.pool = r->pool, .params = n->params, .build = time_build, .chunk = r->T});
+    n->of_time = runner_new((struct runner_options){
+        .pool = r->pool, .params = n->params, .build = time_build, .arg = &n->shape, .chunk = r->T});
     n->of_state = runner_new((struct runner_options){
         .pool = r->pool, .params = n->params, .build = state_build, .arg = &n->shape, .chunk = CHUNK});
     n->time = mem_new(r->T * WIDTH, sizeof *n->time);
@@ -132,23 +150,36 @@ static void network_close(struct network *n)
     params_free(n->params);
     mem_free(n->time);
     mem_free(n->d_time);
+    mem_free(n->gain);
+    mem_free(n->d_gain);
+}
+
+/* To what the network says in row `row` of out, at step k. */
+static void add_slope(real *out, const struct network *n, const struct run *r, size_t row, size_t k)
+{
+    for (size_t i = 0; n->gain != NULL && i < r->D; i++)
+        out[row * r->D + i] += n->gain[k * r->D + i] * r->slope[row * r->D + i];
 }
 
 /* At every state of the chains, r->x: out [B T, .]. */
 static int network_forward(struct network *n, struct run *r, real *out, struct err *e)
 {
     const void *const steps[] = {r->embedded}, *const in[] = {r->x, r->times};
-    real *const time[] = {n->time}, *const values[] = {out};
+    real *const time[] = {n->time, n->gain}, *const values[] = {out};
     if (runner_forward(n->of_time, steps, time, r->T, e) < 0)
         return -1;
     for (size_t b = 0; b < r->B; b++)
         memcpy(r->times + b * r->T * WIDTH, n->time, r->T * WIDTH * sizeof *n->time);
-    return runner_forward(n->of_state, in, values, r->B * r->T, e);
+    if (runner_forward(n->of_state, in, values, r->B * r->T, e) < 0)
+        return -1;
+    for (size_t row = 0; n->gain != NULL && row < r->B * r->T; row++)
+        add_slope(out, n, r, row, row % r->T);
+    return 0;
 }
 
 static int network_backward(struct network *n, struct run *r, const real *d_out, struct err *e)
 {
-    const real *const d_values[] = {d_out}, *const d_time[] = {n->d_time};
+    const real *const d_values[] = {d_out}, *const d_time[] = {n->d_time, n->d_gain};
     real *const d_in[] = {NULL, r->d_times};
     if (runner_backward(n->of_state, d_values, d_in, n->optim.grads, e) < 0)
         return -1;
@@ -156,6 +187,10 @@ static int network_backward(struct network *n, struct run *r, const real *d_out,
     for (size_t b = 0; b < r->B; b++)
         for (size_t i = 0; i < r->T * WIDTH; i++)
             n->d_time[i] += r->d_times[b * r->T * WIDTH + i];
+    if (n->gain != NULL)
+        memset(n->d_gain, 0, r->T * r->D * sizeof *n->d_gain);
+    for (size_t i = 0; n->gain != NULL && i < r->B * r->T * r->D; i++)
+        n->d_gain[i % (r->T * r->D)] += d_out[i] * r->slope[i];
     return runner_backward(n->of_time, d_time, NULL, n->optim.grads, e);
 }
 
@@ -250,6 +285,19 @@ static void add_prior(struct run *r, size_t row, size_t k)
     }
 }
 
+/* Of the state in row `row` of r->x. */
+static void find_slope(struct run *r, size_t row)
+{
+    double x[TARGET_D_MAX], slope[TARGET_D_MAX];
+    if (r->slope == NULL)
+        return;
+    for (size_t i = 0; i < r->D; i++)
+        x[i] = (double)r->x[row * r->D + i];
+    r->target->gradient(slope, x);
+    for (size_t i = 0; i < r->D; i++)
+        r->slope[row * r->D + i] = (real)fmax(-SLOPE_MAX, fmin(SLOPE_MAX, slope[i]));
+}
+
 /* ---- chains ---- */
 
 /* n chains from the origin by the policy, or by the prior alone, with noise of standard deviation `more`
@@ -260,7 +308,7 @@ static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uin
     float *noise = mem_new(n * r->D, sizeof *noise);
     const struct rng g = rng_stream(r->o->seed, stream, step);
     const void *const steps[] = {r->embedded};
-    real *const time[] = {r->policy.time};
+    real *const time[] = {r->policy.time, r->policy.gain};
     int rc = runner_infer(r->policy.of_time, steps, time, r->T, e);
     for (size_t b = 0; b < n; b++)
         memset(state(r, b, 0), 0, r->D * sizeof(real));
@@ -277,6 +325,10 @@ static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uin
             rc = runner_infer(r->policy.of_state, in, out, n, e);
         rng_normal_fill(&g, (uint64_t)k * n * r->D, noise, n * r->D);
         for (size_t b = 0; rc == 0 && b < n; b++) {
+            if (!by_prior) {
+                find_slope(r, b);
+                add_slope(r->u, &r->policy, r, b, k);
+            }
             add_prior(r, b, k);
             for (size_t i = 0; i < r->D; i++)
                 state(r, b, k + 1)[i] = (real)((double)r->x[b * r->D + i] + r->dt * (double)r->u[b * r->D + i] +
@@ -356,11 +408,21 @@ static size_t buffer_choose(const struct buffer *q, bool by_rank, struct rng *g)
     return q->order[rank < N - 1.0 ? (size_t)rank : q->ranked - 1];
 }
 
-static void take_from(struct run *r, struct buffer *q, bool by_rank, uint32_t step)
+static bool by_rank(const struct run *r)
+{
+    return r->o->replay == TARGET_REPLAY_RANK || r->o->replay == TARGET_REPLAY_LOCAL;
+}
+
+static bool searches(const struct run *r)
+{
+    return r->o->replay == TARGET_REPLAY_LOCAL || r->o->replay == TARGET_REPLAY_LOCAL_UNIFORM;
+}
+
+static void take_from(struct run *r, struct buffer *q, uint32_t step)
 {
     struct rng g = rng_stream(r->o->seed, STREAM_CHOICE, step);
     for (size_t b = 0; b < r->B; b++) {
-        const size_t at = buffer_choose(q, by_rank, &g);
+        const size_t at = buffer_choose(q, by_rank(r), &g);
         for (size_t i = 0; i < r->D; i++)
             state(r, b, r->T)[i] = (real)q->x[at * r->D + i];
     }
@@ -371,7 +433,7 @@ static void search(struct run *r, uint32_t step)
     struct rng g = rng_stream(r->o->seed, STREAM_LOCAL, step);
     for (size_t c = 0; c < LOCAL_CHAINS; c++) {
         double x[TARGET_D_MAX];
-        const size_t at = buffer_choose(&r->buffer, true, &g);
+        const size_t at = buffer_choose(&r->buffer, by_rank(r), &g);
         for (size_t i = 0; i < r->D; i++)
             x[i] = (double)r->buffer.x[at * r->D + i];
         double log_r = r->target->log_density(x);
@@ -383,7 +445,18 @@ static void search(struct run *r, uint32_t step)
                 buffer_add(&r->local, x, r->D, log_r);
         }
     }
-    buffer_rank(&r->local);
+}
+
+/* Ranks and local search, now and then. */
+static void refresh(struct run *r, uint32_t step)
+{
+    r->refreshed = step;
+    if (by_rank(r))
+        buffer_rank(&r->buffer);
+    if (searches(r))
+        search(r, step);
+    if (searches(r) && by_rank(r))
+        buffer_rank(&r->local);
 }
 
 /* ---- an update ---- */
@@ -400,6 +473,8 @@ static int predict(struct run *r, bool flow, struct err *e)
 {
     for (size_t b = 0; b < r->B; b++)
         memcpy(r->x + b * r->T * r->D, state(r, b, 0), r->T * r->D * sizeof(real));
+    for (size_t row = 0; row < r->B * r->T; row++)
+        find_slope(r, row);
     if (network_forward(&r->policy, r, r->u, e) < 0 || (flow && network_forward(&r->flow, r, r->f, e) < 0))
         return -1;
     for (size_t row = 0; row < r->B * r->T; row++)
@@ -535,13 +610,9 @@ static int update(struct run *r, uint64_t step, double *loss, struct err *e)
     const bool replayed = keeps && step % 2 == 0 && r->buffer.count >= r->B;
     const uint32_t at = (uint32_t)step;
     if (replayed) {
-        if (o->replay != TARGET_REPLAY_UNIFORM && (r->buffer.ranked == 0 || step % RANK_EVERY == 0)) {
-            buffer_rank(&r->buffer);
-            if (o->replay == TARGET_REPLAY_LOCAL)
-                search(r, at);
-        }
-        const bool local = o->replay == TARGET_REPLAY_LOCAL && r->local.count >= r->B;
-        take_from(r, local ? &r->local : &r->buffer, o->replay != TARGET_REPLAY_UNIFORM, at);
+        if (r->refreshed == 0 || step % REFRESH_EVERY == 0)
+            refresh(r, at);
+        take_from(r, r->local.count >= r->B ? &r->local : &r->buffer, at);
         roll_back(r, at);
     } else {
         const double left = 1.0 - (double)step / (double)(o->exploration_steps + 1);
@@ -650,12 +721,15 @@ static int open_run(struct run *r, struct err *e)
     const size_t rows = r->B * r->T;
     if (pool_new(&r->pool, r->o->threads > 0 ? (size_t)r->o->threads : 1, e) < 0)
         return -1;
-    if (network_open(&r->policy, r, r->D, r->o->seed, e) < 0 || network_open(&r->flow, r, 1, r->o->seed + 1, e) < 0)
+    if (network_open(&r->policy, r, r->D, r->o->langevin, r->o->seed, e) < 0 ||
+        network_open(&r->flow, r, 1, false, r->o->seed + 1, e) < 0)
         return -1;
     r->states = mem_new(r->B * (r->T + 1) * r->D, sizeof *r->states);
     real **const wide[] = {&r->x, &r->u, &r->d_u, &r->prior};
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         *wide[i] = mem_new(rows * r->D, sizeof(real));
+    if (r->o->langevin)
+        r->slope = mem_new(rows * r->D, sizeof *r->slope);
     r->f = mem_new(rows, sizeof *r->f);
     r->d_f = mem_new(rows, sizeof *r->d_f);
     r->times = mem_new(rows * WIDTH, sizeof *r->times);
@@ -668,7 +742,7 @@ static int open_run(struct run *r, struct err *e)
     r->chain = mem_new(r->B, sizeof *r->chain);
     if (r->o->replay != TARGET_REPLAY_NONE && r->o->replay != TARGET_REPLAY_PRIOR)
         buffer_open(&r->buffer, r->D, BUFFER_MAX);
-    if (r->o->replay == TARGET_REPLAY_LOCAL)
+    if (searches(r))
         buffer_open(&r->local, r->D, BUFFER_MAX);
     r->local_step = 0.01;
     return 0;
@@ -682,7 +756,7 @@ static void close_run(struct run *r)
     buffer_close(&r->buffer);
     buffer_close(&r->local);
     void *const owned[] = {r->states, r->embedded, r->x,   r->u,     r->d_u,        r->prior,     r->f, r->d_f,
-                           r->times,  r->d_times,  r->log_r, r->transition, r->cotangent, r->chain};
+                           r->times,  r->d_times,  r->log_r, r->slope, r->transition, r->cotangent, r->chain};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         mem_free(owned[i]);
 }

@@ -4,7 +4,8 @@
  *   x_0 = 0, T steps of dt = 1/T: x_{k+1} = x_k + dt u(x_k, t_k) + sqrt(sigma2 dt) z
  *   q(x_k | x_{k+1}) = N(t_k / t_{k+1} x_{k+1}, sigma2 dt t_k / t_{k+1})
  *
- * u is a network of width 64 with a zero last layer; so is log F~ where the objective wants one; log Z is one number.
+ * u is a network of width 64 with a zero last layer, and with `langevin` a gain for each step and dimension, 0 at first,
+ * times grad log R(x) beside it (the target's; every element at most 100); so is log F~ where the objective wants one; log Z is one number.
  * Where the target has a prior, u is the prior's drift and the network's beside it, and the objectives that keep the prior
  * have R = target / prior as their reward.
  * Forward-looking: psi(x, t) = t log R(x) + (1 - t) log N(x; 0, sigma2 t), without the second part where the prior is
@@ -25,12 +26,14 @@ enum target_replay {
     TARGET_REPLAY_RANK,  /* p ~ 1 / (0.01 N + rank by log R) */
     TARGET_REPLAY_PRIOR, /* none: every other update's chains are the prior's own, which the target must have */
     TARGET_REPLAY_LOCAL, /* RANK over what Metropolis-adjusted Langevin chains find from it, every 100 updates */
+    TARGET_REPLAY_LOCAL_UNIFORM, /* the same without ranks, neither for where the chains start nor for what is taken: log R
+                                  * prefers the modes that the policy has already */
 };
 
 struct target_options {
     const struct target *target;
     enum objective_kind objective; /* one that keeps the prior wants a target that has one; DAG_KL no other actions */
-    bool forward_looking;
+    bool forward_looking, langevin;
     double lambda;                 /* OBJECTIVE_DAG_SUBTB */
     double exploration;            /* standard deviation of noise that rollouts add to every step; falls to 0 ... */
     uint64_t exploration_steps;    /* ... linearly within so many updates */

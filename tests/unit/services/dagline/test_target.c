@@ -515,6 +515,39 @@ START_TEST(exploration_has_fallen_to_nothing_after_its_steps)
 }
 END_TEST
 
+/* N(0, diag(1, 10)): narrower than the reference process one way, wider the other. */
+static double valley_log_density(const double *x)
+{
+    return -0.5 * x[0] * x[0] - 0.05 * x[1] * x[1] - log(2.0 * 3.14159265358979323846 * sqrt(10.0));
+}
+
+static void valley_gradient(double *grad, const double *x)
+{
+    grad[0] = -x[0];
+    grad[1] = -0.1 * x[1];
+}
+
+static void steep_gradient(double *grad, const double *x)
+{
+    grad[0] = copysign(1e300, x[0]);
+    grad[1] = copysign(1e300, x[1]);
+}
+
+START_TEST(the_targets_slope_is_part_of_the_drift)
+{
+    struct target valley = {.name = "valley", .D = 2, .sigma2 = 5.0, .log_density = valley_log_density,
+                            .gradient = valley_gradient, .draw = reference_draw};
+    struct target_options o = {.target = &valley, .objective = OBJECTIVE_TB, .iterations = 10, .lr = 3e-3, .log_z_lr = 0.1};
+    const double without = train(o).dlogz;
+    o.langevin = true;
+    const struct target_result with = train(o);
+    ck_assert_msg(with.dlogz < 0.5 * without, "%g, %g without", with.dlogz, without);
+    ck_assert_double_lt(with.dlogz_rw, 0.02); /* chains are drawn by the drift that their densities are of */
+    valley.gradient = steep_gradient;
+    ck_assert(isfinite(train(o).dlogz));
+}
+END_TEST
+
 START_TEST(every_objective_and_replay_learns)
 {
     static const struct target_options runs[] = {
@@ -525,16 +558,21 @@ START_TEST(every_objective_and_replay_learns)
         {.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_UNIFORM},
         {.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_RANK},
         {.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_LOCAL},
+        {.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_LOCAL_UNIFORM},
+        {.objective = OBJECTIVE_TB, .langevin = true},
     };
     const double before = train((struct target_options){.objective = OBJECTIVE_TB, .iterations = 1}).dlogz;
+    double after[sizeof runs / sizeof *runs];
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         struct target_options o = runs[i];
         o.iterations = 300;
         o.lr = 2e-3;
         o.flow_lr = 1e-2;
         o.log_z_lr = 0.1;
-        const double after = train(o).dlogz;
-        ck_assert_msg(after < 0.8 * before, "run %zu: %g, was %g", i, after, before);
+        after[i] = train(o).dlogz;
+        ck_assert_msg(after[i] < 0.8 * before, "run %zu: %g, was %g", i, after[i], before);
+        for (size_t j = 0; j < i; j++)
+            ck_assert_msg(after[j] != after[i], "runs %zu and %zu are the same", j, i);
     }
     /* and beside a prior */
     struct target_options o = {.target = find("9of25"), .objective = OBJECTIVE_RTB, .iterations = 1};
@@ -542,8 +580,8 @@ START_TEST(every_objective_and_replay_learns)
     o.iterations = 200;
     o.lr = 2e-3;
     o.log_z_lr = 0.1;
-    const double after = train(o).dlogz;
-    ck_assert_msg(after < 0.9 * prior, "%g, was %g", after, prior);
+    const double beside = train(o).dlogz;
+    ck_assert_msg(beside < 0.9 * prior, "%g, was %g", beside, prior);
 }
 END_TEST
 
@@ -577,4 +615,4 @@ SUITE("dagline/target", 120, options_that_do_not_go_together_are_refused, gradie
       langevin_chains_stay_in_the_density, the_losses_of_an_untrained_chain_are_those_of_its_process, a_target_that_is_the_prior_leaves_the_policy_where_it_is, exploration_has_fallen_to_nothing_after_its_steps,
       transport_is_the_best_of_all_permutations, an_untrained_chain_has_the_weights_of_the_reference_process,
       the_drift_to_a_mixture_is_its_score, t8_the_posterior_of_a_tilted_mixture_balances_and_has_its_mode_weights,
-      every_objective_and_replay_learns)
+      every_objective_and_replay_learns, the_targets_slope_is_part_of_the_drift)
