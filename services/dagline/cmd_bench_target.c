@@ -34,6 +34,7 @@
     P(S, integer, batch, "300", "1", "100000", "chains", "of an update")                                               \
     P(S, integer, steps, "100", "2", "1000", "steps", "T")                                                             \
     P(S, integer, samples, "2000", "1", "20000", "", "of the evaluation")                                              \
+    P(S, integer, width, "64", "1", "4096", "", "of the networks' hidden layers")                                      \
     P(S, real, lr, "1e-3", "0", "1", "1/step", "Adam, the policy")                                                     \
     P(S, real, flow_lr, "1e-2", "0", "1", "1/step", "Adam, the flow network")                                          \
     P(S, real, log_z_lr, "1e-1", "0", "10", "1/step", "Adam, log Z")                                                   \
@@ -82,6 +83,8 @@ static struct json *settings_of(const struct target_params *o, uint64_t seed)
     json_set_int(v, "batch", o->batch);
     json_set_int(v, "steps", o->steps);
     json_set_int(v, "samples", o->samples);
+    if (o->width != 64)
+        json_set_int(v, "width", o->width);
     json_set_number(v, "lr", o->lr);
     json_set_number(v, "flow_lr", o->flow_lr);
     json_set_number(v, "log_z_lr", o->log_z_lr);
@@ -133,6 +136,7 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
                                    .batch = (size_t)o->batch,
                                    .steps = (size_t)o->steps,
                                    .samples = (size_t)o->samples,
+                                   .width = (size_t)o->width,
                                    .lr = o->lr,
                                    .flow_lr = o->flow_lr,
                                    .log_z_lr = o->log_z_lr,

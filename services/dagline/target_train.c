@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDTH 64
 #define WAVES 64
 #define WAVE_FIRST 0.1 /* radians in the unit of t */
 #define WAVE_LAST 100.0
@@ -30,7 +29,7 @@
 enum { STREAM_ROLLOUT = 201, STREAM_BACKWARD, STREAM_CHOICE, STREAM_EVALUATE, STREAM_LOCAL, STREAM_TRUTH, STREAM_PHASE };
 
 struct network_shape {
-    size_t in, out;
+    size_t in, out, width;
     bool langevin;
 };
 
@@ -40,7 +39,7 @@ struct network {
     struct params *params;
     struct optim optim;
     struct runner *of_time, *of_state;
-    real *time, *d_time; /* [T, WIDTH]: what of_state gets of each step, and its gradient */
+    real *time, *d_time; /* [T, width]: what of_state gets of each step, and its gradient */
     real *gain, *d_gain; /* [T, out]: of the target's slope, which is added to what of_state says; NULL: nothing is */
 };
 
@@ -71,7 +70,7 @@ struct run {
     real *x, *u, *d_u;                       /* [B T, D] */
     real *prior;                             /* [B T, D]: its drift, 0 where there is none */
     real *slope;                             /* [B T, D]: of the target's log density, clamped; NULL where nobody asks */
-    real *times, *d_times;                   /* [B T, WIDTH]: network.time of each row */
+    real *times, *d_times;                   /* [B T, width]: network.time of each row */
     real *embedded;                          /* [T, 2 WAVES]: sinusoids of each step */
     real *f, *d_f;                           /* [B T] */
     double *log_r;                           /* [B] */
@@ -85,7 +84,7 @@ struct run {
 static void time_build(struct graph *g, const void *arg)
 {
     const struct network_shape *const s = arg;
-    const struct graph_dense hidden = {.out = WIDTH, .bias = true};
+    const struct graph_dense hidden = {.out = s->width, .bias = true};
     const int t = graph_act(g, graph_dense(g, graph_input(g, 1, 1, (size_t)2 * WAVES, 0), "time.0", hidden), ACT_GELU);
     graph_output(g, graph_dense(g, t, "time.2", hidden), 0);
     if (s->langevin)
@@ -95,8 +94,8 @@ static void time_build(struct graph *g, const void *arg)
 static void state_build(struct graph *g, const void *arg)
 {
     const struct network_shape *const s = arg;
-    const struct graph_dense hidden = {.out = WIDTH, .bias = true};
-    const int x = graph_input(g, 1, 1, s->in, 0), time = graph_input(g, 1, 1, WIDTH, GRAPH_GRAD);
+    const struct graph_dense hidden = {.out = s->width, .bias = true};
+    const int x = graph_input(g, 1, 1, s->in, 0), time = graph_input(g, 1, 1, s->width, GRAPH_GRAD);
     struct graph_dense joined = hidden;
     joined.residual = time;
     int h = graph_act(g, graph_dense(g, x, "state", joined), ACT_GELU);
@@ -113,7 +112,7 @@ static void zero(struct params *p, const char *name)
 
 static int network_open(struct network *n, const struct run *r, size_t out, bool langevin, uint64_t seed, struct err *e)
 {
-    n->shape = (struct network_shape){r->D, out, langevin};
+    n->shape = (struct network_shape){r->D, out, r->o->width, langevin};
     n->params = params_new();
     void (*const build[])(struct graph *, const void *) = {time_build, state_build};
     for (size_t i = 0; i < 2; i++) {
@@ -137,8 +136,8 @@ static int network_open(struct network *n, const struct run *r, size_t out, bool
         .pool = r->pool, .params = n->params, .build = time_build, .arg = &n->shape, .chunk = r->T});
     n->of_state = runner_new((struct runner_options){
         .pool = r->pool, .params = n->params, .build = state_build, .arg = &n->shape, .chunk = CHUNK});
-    n->time = mem_new(r->T * WIDTH, sizeof *n->time);
-    n->d_time = mem_new(r->T * WIDTH, sizeof *n->d_time);
+    n->time = mem_new(r->T * r->o->width, sizeof *n->time);
+    n->d_time = mem_new(r->T * r->o->width, sizeof *n->d_time);
     return optim_open(&n->optim, n->params, r->pool, false, e);
 }
 
@@ -165,11 +164,12 @@ static void add_slope(real *out, const struct network *n, const struct run *r, s
 static int network_forward(struct network *n, struct run *r, real *out, struct err *e)
 {
     const void *const steps[] = {r->embedded}, *const in[] = {r->x, r->times};
+    const size_t width = n->shape.width;
     real *const time[] = {n->time, n->gain}, *const values[] = {out};
     if (runner_forward(n->of_time, steps, time, r->T, e) < 0)
         return -1;
     for (size_t b = 0; b < r->B; b++)
-        memcpy(r->times + b * r->T * WIDTH, n->time, r->T * WIDTH * sizeof *n->time);
+        memcpy(r->times + b * r->T * width, n->time, r->T * width * sizeof *n->time);
     if (runner_forward(n->of_state, in, values, r->B * r->T, e) < 0)
         return -1;
     for (size_t row = 0; n->gain != NULL && row < r->B * r->T; row++)
@@ -181,12 +181,13 @@ static int network_backward(struct network *n, struct run *r, const real *d_out,
 {
     const real *const d_values[] = {d_out}, *const d_time[] = {n->d_time, n->d_gain};
     real *const d_in[] = {NULL, r->d_times};
+    const size_t width = n->shape.width;
     if (runner_backward(n->of_state, d_values, d_in, n->optim.grads, e) < 0)
         return -1;
-    memset(n->d_time, 0, r->T * WIDTH * sizeof *n->d_time);
+    memset(n->d_time, 0, r->T * width * sizeof *n->d_time);
     for (size_t b = 0; b < r->B; b++)
-        for (size_t i = 0; i < r->T * WIDTH; i++)
-            n->d_time[i] += r->d_times[b * r->T * WIDTH + i];
+        for (size_t i = 0; i < r->T * width; i++)
+            n->d_time[i] += r->d_times[b * r->T * width + i];
     if (n->gain != NULL)
         memset(n->d_gain, 0, r->T * r->D * sizeof *n->d_gain);
     for (size_t i = 0; n->gain != NULL && i < r->B * r->T * r->D; i++)
@@ -308,6 +309,7 @@ static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uin
     float *noise = mem_new(n * r->D, sizeof *noise);
     const struct rng g = rng_stream(r->o->seed, stream, step);
     const void *const steps[] = {r->embedded};
+    const size_t width = r->o->width;
     real *const time[] = {r->policy.time, r->policy.gain};
     int rc = runner_infer(r->policy.of_time, steps, time, r->T, e);
     for (size_t b = 0; b < n; b++)
@@ -315,7 +317,7 @@ static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uin
     for (size_t k = 0; rc == 0 && k < r->T; k++) {
         for (size_t b = 0; b < n; b++) {
             memcpy(r->x + b * r->D, state(r, b, k), r->D * sizeof(real));
-            memcpy(r->times + b * WIDTH, r->policy.time + k * WIDTH, WIDTH * sizeof *r->times);
+            memcpy(r->times + b * width, r->policy.time + k * width, width * sizeof *r->times);
         }
         const void *const in[] = {r->x, r->times};
         real *const out[] = {r->u};
@@ -732,8 +734,8 @@ static int open_run(struct run *r, struct err *e)
         r->slope = mem_new(rows * r->D, sizeof *r->slope);
     r->f = mem_new(rows, sizeof *r->f);
     r->d_f = mem_new(rows, sizeof *r->d_f);
-    r->times = mem_new(rows * WIDTH, sizeof *r->times);
-    r->d_times = mem_new(rows * WIDTH, sizeof *r->d_times);
+    r->times = mem_new(rows * r->o->width, sizeof *r->times);
+    r->d_times = mem_new(rows * r->o->width, sizeof *r->d_times);
     r->embedded = mem_new(2 * r->T * WAVES, sizeof *r->embedded);
     embed_steps(r);
     r->log_r = mem_new(r->B, sizeof *r->log_r);

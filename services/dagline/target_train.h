@@ -4,7 +4,7 @@
  *   x_0 = 0, T steps of dt = 1/T: x_{k+1} = x_k + dt u(x_k, t_k) + sqrt(sigma2 dt) z
  *   q(x_k | x_{k+1}) = N(t_k / t_{k+1} x_{k+1}, sigma2 dt t_k / t_{k+1})
  *
- * u is a network of width 64 with a zero last layer, and with `langevin` a gain for each step and dimension, 0 at first,
+ * u is a network with a zero last layer, and with `langevin` a gain for each step and dimension, 0 at first,
  * times grad log R(x) beside it (the target's; every element at most 100); so is log F~ where the objective wants one; log Z is one number.
  * Where the target has a prior, u is the prior's drift and the network's beside it, and the objectives that keep the prior
  * have R = target / prior as their reward.
@@ -40,6 +40,7 @@ struct target_options {
     enum target_replay replay;
     uint64_t iterations, seed;
     size_t batch, steps, samples;  /* chains of an update, T, samples of the evaluation */
+    size_t width;                  /* of the networks' hidden layers */
     double lr, flow_lr, log_z_lr;
     double lr_final;               /* share of all three at the last update; they fall over the second half */
     int threads;

@@ -283,6 +283,7 @@ static struct target_result train(struct target_options o)
     o.batch = 48;
     o.steps = 10;
     o.samples = 480;
+    o.width = o.width == 0 ? 64 : o.width;
     o.seed = 3;
     o.lambda = 2.0;
     o.lr_final = o.lr_final == 0.0 ? 1.0 : o.lr_final;
@@ -343,6 +344,7 @@ START_TEST(an_untrained_chain_has_the_weights_of_the_reference_process)
                                      .batch = 64,
                                      .steps = 20,
                                      .samples = 512,
+                                     .width = 64,
                                      .threads = 2};
     struct target_result r;
     struct err e;
@@ -372,7 +374,7 @@ START_TEST(the_figures_of_an_untrained_chain_are_the_known_ones)
         const struct target narrow = {.name = "narrow", .D = 2, .sigma2 = 5.0, .log_density = narrow_log_density,
                                       .draw = reference_draw, .mixture = &mixture[i]};
         const struct target_options o = {.target = &narrow, .objective = OBJECTIVE_TB, .iterations = 1, .lr_final = 1.0, .seed = 4,
-                                         .batch = 64, .steps = 10, .samples = 500, .threads = 2}; /* in batches, the last one shorter */
+                                         .batch = 64, .steps = 10, .samples = 500, .width = 64, .threads = 2}; /* in batches, the last one shorter */
         ck_assert_msg(target_train(&r[i], &o, NULL, NULL, 1, &e) == 0, "%s", e.text);
     }
     ck_assert_double_eq_tol(r[0].dlogz, 1.0 - log(2.0), 4.0 / sqrt(500.0));
@@ -409,6 +411,7 @@ START_TEST(a_target_that_is_the_prior_leaves_the_policy_where_it_is)
         o.batch = 32;
         o.steps = 50;
         o.samples = 320;
+        o.width = 64;
         o.lr = o.flow_lr = o.log_z_lr = 1e-2;
         o.lr_final = 1.0;
         o.threads = 2;
@@ -446,6 +449,7 @@ static struct heard losses(const struct target *t, struct target_options o)
     o.batch = 256;
     o.steps = HEARD_STEPS;
     o.samples = 8;
+    o.width = 64;
     o.lr_final = 1.0;
     o.threads = 2;
     ck_assert_msg(target_train(&r, &o, hear, &h, 1, &e) == 0, "%s", e.text);
@@ -560,6 +564,7 @@ START_TEST(every_objective_and_replay_learns)
         {.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_LOCAL},
         {.objective = OBJECTIVE_TB, .replay = TARGET_REPLAY_LOCAL_UNIFORM},
         {.objective = OBJECTIVE_TB, .langevin = true},
+        {.objective = OBJECTIVE_TB, .width = 96},
     };
     const double before = train((struct target_options){.objective = OBJECTIVE_TB, .iterations = 1}).dlogz;
     double after[sizeof runs / sizeof *runs];
@@ -603,7 +608,7 @@ START_TEST(options_that_do_not_go_together_are_refused)
         struct target_result r;
         struct err e = {0};
         o.target = find("25gmm");
-        o.batch = 10, o.steps = 5, o.samples = 10, o.iterations = 1, o.threads = 1;
+        o.batch = 10, o.steps = 5, o.samples = 10, o.width = 64, o.iterations = 1, o.threads = 1;
         ck_assert_msg(target_train(&r, &o, NULL, NULL, 1, &e) < 0, "case %zu is taken", i);
         ck_assert_msg(strstr(e.text, cases[i].want) != NULL, "case %zu: %s", i, e.text);
     }
