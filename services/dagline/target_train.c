@@ -410,11 +410,6 @@ static size_t buffer_choose(const struct buffer *q, bool by_rank, struct rng *g)
     return q->order[rank < N - 1.0 ? (size_t)rank : q->ranked - 1];
 }
 
-static bool by_rank(const struct run *r)
-{
-    return r->o->replay == TARGET_REPLAY_RANK || r->o->replay == TARGET_REPLAY_LOCAL;
-}
-
 static bool searches(const struct run *r)
 {
     return r->o->replay == TARGET_REPLAY_LOCAL || r->o->replay == TARGET_REPLAY_LOCAL_UNIFORM;
@@ -422,9 +417,10 @@ static bool searches(const struct run *r)
 
 static void take_from(struct run *r, struct buffer *q, uint32_t step)
 {
+    const bool by_rank = r->o->replay == TARGET_REPLAY_RANK || r->o->replay == TARGET_REPLAY_LOCAL;
     struct rng g = rng_stream(r->o->seed, STREAM_CHOICE, step);
     for (size_t b = 0; b < r->B; b++) {
-        const size_t at = buffer_choose(q, by_rank(r), &g);
+        const size_t at = buffer_choose(q, by_rank, &g);
         for (size_t i = 0; i < r->D; i++)
             state(r, b, r->T)[i] = (real)q->x[at * r->D + i];
     }
@@ -435,7 +431,7 @@ static void search(struct run *r, uint32_t step)
     struct rng g = rng_stream(r->o->seed, STREAM_LOCAL, step);
     for (size_t c = 0; c < LOCAL_CHAINS; c++) {
         double x[TARGET_D_MAX];
-        const size_t at = buffer_choose(&r->buffer, by_rank(r), &g);
+        const size_t at = buffer_choose(&r->buffer, true, &g);
         for (size_t i = 0; i < r->D; i++)
             x[i] = (double)r->buffer.x[at * r->D + i];
         double log_r = r->target->log_density(x);
@@ -453,11 +449,11 @@ static void search(struct run *r, uint32_t step)
 static void refresh(struct run *r, uint32_t step)
 {
     r->refreshed = step;
-    if (by_rank(r))
+    if (r->o->replay != TARGET_REPLAY_UNIFORM)
         buffer_rank(&r->buffer);
     if (searches(r))
         search(r, step);
-    if (searches(r) && by_rank(r))
+    if (r->o->replay == TARGET_REPLAY_LOCAL)
         buffer_rank(&r->local);
 }
 

@@ -26,8 +26,8 @@ enum target_replay {
     TARGET_REPLAY_RANK,  /* p ~ 1 / (0.01 N + rank by log R) */
     TARGET_REPLAY_PRIOR, /* none: every other update's chains are the prior's own, which the target must have */
     TARGET_REPLAY_LOCAL, /* RANK over what Metropolis-adjusted Langevin chains find from it, every 100 updates */
-    TARGET_REPLAY_LOCAL_UNIFORM, /* the same without ranks, neither for where the chains start nor for what is taken: log R
-                                  * prefers the modes that the policy has already */
+    TARGET_REPLAY_LOCAL_UNIFORM, /* ranks for where those chains start alone; what they find is taken without any, since by
+                                  * log R the widest modes would crowd out the others */
 };
 
 struct target_options {
