@@ -232,7 +232,6 @@ static int open_all(struct clip *c, const char *folder, bool texts, int threads,
 {
     char path[FILE_PATH_BYTES_MAX];
     struct json *config;
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (file_join(path, folder, "config.json", e) < 0 || json_read_object(&config, path, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     const int rc = parse_config(&c->config, config, e);
@@ -244,11 +243,7 @@ static int open_all(struct clip *c, const char *folder, bool texts, int threads,
     c->vision_shape = (struct vision_shape){&k->vision, k->projection};
     c->text_shape = (struct projected_text_shape){{&k->text, k->text.positions}, k->projection};
     if (parse_preprocessor(&c->config, folder, e) < 0 || (texts && tokenizer_open(&c->tokenizer, folder, e) < 0) ||
-        pool_new(&c->pool,
-                 threads > 0 ? (size_t)threads
-                 : cores > 0 ? (size_t)cores
-                             : 1,
-                 e) < 0 ||
+        pool_new(&c->pool, (size_t)threads, e) < 0 ||
         declare(&c->vision_params, vision_build, &c->vision_shape, e) < 0 ||
         (texts && declare(&c->text_params, text_build, &c->text_shape, e) < 0) || load(c, folder, texts, e) < 0)
         return -1;

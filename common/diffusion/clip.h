@@ -33,7 +33,7 @@ struct clip_config {
 
 struct clip;
 
-/* texts: load the text tower, too.  threads: 0 for as many as the machine has. */
+/* texts: load the text tower, too.  threads: 0 for one for each CPU that the process may use. */
 int clip_open(struct clip **out, const char *folder, bool texts, int threads, struct err *e) MUST_USE;
 void clip_close(struct clip *c); /* accepts NULL */
 

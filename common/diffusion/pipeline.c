@@ -11,7 +11,6 @@
 #include <assert.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #define POLICY_BYTES_MAX ((size_t)32 << 30)
 #define PROMPT_BUCKETS 8192u
@@ -232,9 +231,7 @@ int pipeline_open(struct pipeline **out, const char *folder, const struct pipeli
     p->o = *o;
     p->folder = mem_strdup(folder);
     cache_open(&p->cache);
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t threads = o->threads > 0 ? (size_t)o->threads : cores > 0 ? (size_t)cores : 1;
-    if (pool_new(&p->pool, threads, e) < 0 || load_model(p, e) < 0)
+    if (pool_new(&p->pool, (size_t)o->threads, e) < 0 || load_model(p, e) < 0)
         goto fail;
     if (o->lora_rank == 0) {
         struct params *params = p->model->params[MODEL_UNET];

@@ -28,7 +28,7 @@
 #define PIPELINE_PROMPTS_MAX 4096
 
 struct pipeline_options {
-    int threads;     /* workers; 0: as many as the machine has */
+    int threads;     /* workers; 0: one for each CPU that the process may use */
     size_t chunk;    /* samples of one worker at a time; 0: chosen by the latent's size */
     bool train;      /* pipeline_train_* will be called */
     size_t lora_rank; /* 0: all weights of the UNet are the policy; else adapters on the attention projections */

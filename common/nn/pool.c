@@ -1,8 +1,8 @@
 #include "nn/pool.h"
 
+#include "base/cpu.h"
 #include "base/mem.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -66,7 +66,7 @@ static int start_worker(struct pool *p, size_t worker)
 
 int pool_new(struct pool **out, size_t threads, struct err *e)
 {
-    assert(threads >= 1);
+    threads = threads > 0 ? threads : cpu_count();
     threads = threads < POOL_THREADS_MAX ? threads : POOL_THREADS_MAX;
     struct pool *const p = mem_new(1, sizeof *p);
     p->threads = threads;

@@ -14,7 +14,7 @@
 
 struct pool;
 
-/* threads: at least 1; POOL_THREADS_MAX of them where more are asked for. */
+/* threads: 0 for as many as this process can keep busy (base/cpu.h); POOL_THREADS_MAX of them where there are more. */
 int pool_new(struct pool **out, size_t threads, struct err *e) MUST_USE;
 void pool_free(struct pool *p);
 

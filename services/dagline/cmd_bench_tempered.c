@@ -24,7 +24,7 @@
     P(S, integer, steps, "10", "2", "1000", "steps", "of the chain")                                                   \
     P(S, real, variance_floor, "0.25", "0", "1", "", "kappa of the variance floor")                                    \
     P(S, integer, seed, "4000037", "0", "", "", "of the pictures")                                                     \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")
+    P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")
 CONFIG_STRUCT(tempered_params, TEMPERED_PARAMS);
 CONFIG_TABLE_OPTIONS(tempered_table, "tempered", "colours of a trained policy against the tempered base model",
                      tempered_params, TEMPERED_PARAMS);

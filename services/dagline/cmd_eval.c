@@ -25,7 +25,7 @@
     P(S, integer, pictures, "4", "1", "64", "pictures", "of each prompt")                          \
     P(S, integer, round_trip, "0", "0", "1000000", "pictures", "through the autoencoder; 0: none") \
     P(S, text, grid, "", "", "1000", "", "also draw a sheet of samples into this PNG")             \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")
+    P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")
 CONFIG_STRUCT(eval_params, EVAL_PARAMS);
 CONFIG_TABLE_OPTIONS(eval_table, "eval", "what a model of the embedded world can do", eval_params,
                      EVAL_PARAMS);

@@ -23,7 +23,7 @@
     P(S, real, guidance, "1", "0", "100", "", "classifier-free guidance; 1 is none")               \
     P(S, integer, seed, "0", "0", "", "", "of the noise")                                          \
     P(S, integer, count, "1", "1", "256", "pictures", "to draw")                                   \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")
+    P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")
 CONFIG_STRUCT(generate_params, GENERATE_PARAMS);
 CONFIG_TABLE_OPTIONS(generate_table, "generate", "a picture", generate_params, GENERATE_PARAMS);
 

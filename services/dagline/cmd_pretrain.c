@@ -8,7 +8,7 @@
     P(S, text, out, "build/pretrain/shapes", "", "", "", "folder of the finished model")           \
     P(S, text, start, "", "", "", "", "a model of the same form to go on from (take another seed); empty: from scratch") \
     P(S, integer, seed, "1", "0", "", "", "pictures, captions, noise, first weights")              \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                   \
+    P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")                   \
     P(S, integer, vae_steps, "10000", "0", "", "steps", "of the autoencoder")                      \
     P(S, integer, vae_batch, "8", "1", "4096", "pictures", "of one step")                          \
     P(S, real, vae_lr, "1.5e-3", "0", "1", "1/step", "highest learning rate")                      \

@@ -4,15 +4,12 @@
 #include "dagline/shapes_model.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 static int open_all(struct pretraining *t, struct err *e)
 {
     const struct pretrain_options *o = t->o;
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t threads = o->threads > 0 ? (size_t)o->threads : cores > 0 ? (size_t)cores : 1;
     if (file_make_folders(o->work, e) < 0 || file_join(t->model_folder, o->work, "model", e) < 0 ||
-        pool_new(&t->pool, threads, e) < 0 || shapes_model_write(t->model_folder, 1.0, e) < 0)
+        pool_new(&t->pool, (size_t)o->threads, e) < 0 || shapes_model_write(t->model_folder, 1.0, e) < 0)
         return -1;
     const bool fresh = o->start[0] == 0;
     const struct model_options mo = {.parts = MODEL_HAS_ALL, .fresh = fresh, .seed = o->seed};

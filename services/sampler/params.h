@@ -6,7 +6,7 @@
 
 #define SAMPLER_PARAMS(P, S)                                                                              \
     P(S, text, cache, "data/cache", "", "1000", "", "folder for the model's files, fetched from the store") \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                          \
+    P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")                          \
     P(S, integer, batch, "32", "1", "4096", "items", "trajectories made together")                        \
     P(S, real, rate, "0", "0", "1e9", "1/s", "trajectories at most, where the machine is shared; 0: no bound") \
     P(S, integer, in_flight, "128", "1", "65536", "items", "made and not yet acknowledged, at most")      \

@@ -7,7 +7,7 @@
 /* Choices are in the order of enum replay_selector, objective_kind, objective_ratio and learner_psi. */
 #define TRAINER_PARAMS(P, S)                                                                              \
     P(S, text, cache, "data/cache", "", "1000", "", "folder for the model's files, fetched from the store") \
-    P(S, integer, threads, "0", "0", "256", "", "0: as many as the machine has")                          \
+    P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")                          \
     P(S, integer, batch, "64", "1", "4096", "items", "trajectories of one update")                        \
     P(S, choice, selector, "fifo", "uniform|fifo|lifo|recent|rank_delta|rank_reward", "", "",             \
       "which trajectories of the replay an update takes")                                                 \

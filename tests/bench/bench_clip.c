@@ -1,5 +1,6 @@
 /* The picture tower of CLIP ViT-L/14 (LAION's aesthetic predictors, CLIPScore) with made-up weights: pictures of 512x512 a
  * second on all threads, as arithmetic against the matrix product's. */
+#include "base/cpu.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -111,7 +112,7 @@ static void write_model(const char *folder)
 int main(void)
 {
     char folder[] = "/tmp/dagline-bench-XXXXXX", more[96];
-    const size_t threads = (size_t)sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t threads = cpu_count();
     struct image pictures[PICTURES];
     float out[PICTURES * PROJECTION];
     struct pool *pool;

@@ -2,6 +2,7 @@
  * backward, gradient norm, AdamW, all weights), on one thread and on all.  The rate counts the
  * multiplications and additions of the products, convolutions and attention as they are defined,
  * so an algorithm that saves some of them (Winograd) may exceed 100 % of the matrix product's. */
+#include "base/cpu.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define BATCH 32
 #define SIDE 16
@@ -201,8 +201,7 @@ out:
 int main(void)
 {
     struct err e;
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t all = cores > POOL_THREADS_MAX ? POOL_THREADS_MAX : (size_t)cores;
+    const size_t cores = cpu_count(), all = cores > POOL_THREADS_MAX ? POOL_THREADS_MAX : cores;
     if (bench(1, &e) < 0 || (all > 1 && bench(all, &e) < 0)) {
         fprintf(stderr, "bench_unet: %s\n", e.text);
         return 1;

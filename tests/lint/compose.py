@@ -355,7 +355,7 @@ def check_large_models(compose):
 
 
 def check_threads(compose):
-    """What computes starts a thread for every core of the machine, whatever `cpus` says, up to the pool's maximum."""
+    """What computes starts a thread for every CPU, where no quota is to be read up to the pool's maximum."""
     most = int(re.search(r"#define POOL_THREADS_MAX (\d+)", open("common/nn/pool.h", encoding="utf-8").read()).group(1))
     for name in ("scorer", "sampler", "trainer", "dagline"):
         check(int(compose["services"][name]["pids_limit"]) >= most + 32, f"services.{name}: pids_limit is below its threads")
