@@ -120,7 +120,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         const bool slow = clock_mono_ns(NULL) - x->began_ns > UPLOAD_S_MAX * CLOCK_NS_PER_S;
         return x->body.overflowed || slow ? MHD_NO : MHD_YES;
     }
-    const struct httpd_request q = {.method = method,
+    const struct httpd_request q = {.method = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0 ? MHD_HTTP_METHOD_GET : method,
                                     .path = path,
                                     .body = x->body.data,
                                     .body_bytes = x->body.bytes,

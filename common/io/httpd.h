@@ -25,7 +25,7 @@ struct httpd;
 
 /* Valid during the handler's call. */
 struct httpd_request {
-    const char *method; /* "GET", "POST", ... */
+    const char *method; /* "GET", "POST", ...; HEAD comes as GET, and the body of its reply is not sent */
     const char *path;   /* decoded, without the query; begins with '/' */
     const void *body;   /* NULL where body_bytes is 0 */
     size_t body_bytes;

@@ -113,6 +113,17 @@ START_TEST(a_connection_is_kept_for_the_next_request)
 }
 END_TEST
 
+START_TEST(a_head_is_answered_as_a_get_without_its_body)
+{
+    start(1);
+    const char *got = ask("HEAD /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "no such text");
+    ck_assert_msg(strstr(got, "HTTP/1.1 200 OK\r\n") == got, "%s", got);
+    ck_assert_msg(strstr(got, "Content-Length: 10\r\n") != NULL, "%s", got); /* of "GET 0 - - " */
+    ck_assert_str_eq(strstr(got, "\r\n\r\n"), "\r\n\r\n");
+    httpd_stop(server, 1000);
+}
+END_TEST
+
 START_TEST(errors_have_their_status_name_and_retry_after)
 {
     start(1);
@@ -220,6 +231,7 @@ START_TEST(a_taken_port_or_a_bad_address_is_an_error)
 END_TEST
 
 SUITE("io/httpd", 30, a_body_header_and_query_reach_the_handler, a_connection_is_kept_for_the_next_request,
+      a_head_is_answered_as_a_get_without_its_body,
       errors_have_their_status_name_and_retry_after, a_body_beyond_the_bound_never_reaches_the_handler,
       stopping_lets_the_request_in_hand_finish, a_connection_beyond_the_bound_waits_for_a_place,
       a_taken_port_or_a_bad_address_is_an_error)
