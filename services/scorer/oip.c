@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "io/dtype.h"
 #include "io/png.h"
 
 #include <assert.h>
@@ -124,19 +125,27 @@ static int place_inputs(struct oip_model *m, const struct json *inputs,
     return 0;
 }
 
-static bool is_number(const char *datatype)
+/* The protocol's numbers, as little-endian bytes. */
+static const struct number_type {
+    const char *name;
+    enum dtype dtype;
+} number_types[] = {{"FP16", DTYPE_F16}, {"BF16", DTYPE_BF16}, {"FP32", DTYPE_F32},  {"FP64", DTYPE_F64},
+                    {"INT8", DTYPE_I8},  {"INT16", DTYPE_I16}, {"INT32", DTYPE_I32}, {"INT64", DTYPE_I64},
+                    {"UINT8", DTYPE_U8}, {"UINT16", DTYPE_U16}, {"UINT32", DTYPE_U32}, {"UINT64", DTYPE_U64},
+                    {"BOOL", DTYPE_U8}};
+
+/* NULL for what is no number. */
+static const struct number_type *number_type(const char *datatype)
 {
-    static const char *const known[] = {"FP32",  "FP64",   "INT8",   "INT16",  "INT32", "INT64",
-                                        "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(datatype, known[i]) == 0)
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof number_types / sizeof *number_types; i++)
+        if (strcmp(datatype, number_types[i].name) == 0)
+            return &number_types[i];
+    return NULL;
 }
 
 static bool one_per_image(const struct tensor_info *t)
 {
-    return is_number(t->datatype) && (t->rank == 1 || (t->rank == 2 && t->shape[1] == 1));
+    return number_type(t->datatype) != NULL && (t->rank == 1 || (t->rank == 2 && t->shape[1] == 1));
 }
 
 static bool is_score_name(const char *name)
@@ -434,52 +443,19 @@ static int check_shape(const struct json *tensor, size_t n, struct err *e)
     return 0;
 }
 
-static double binary_value(const char *datatype, const uint8_t *at)
+static double binary_value(enum dtype dtype, const uint8_t *at)
 {
-    union {
-        float f;
-        double d;
-        int8_t i8;
-        int16_t i16;
-        int32_t i32;
-        int64_t i64;
-        uint8_t u8;
-        uint16_t u16;
-        uint32_t u32;
-        uint64_t u64;
-    } v;
-    memcpy(&v, at,
-           datatype[0] == 'B' || strchr(datatype, '8') != NULL ? 1
-           : strstr(datatype, "16") != NULL                    ? 2
-           : strstr(datatype, "32") != NULL                    ? 4
-                                                               : 8);
-    if (strcmp(datatype, "FP32") == 0)
-        return (double)v.f;
-    if (strcmp(datatype, "FP64") == 0)
-        return v.d;
-    if (strcmp(datatype, "INT8") == 0)
-        return v.i8;
-    if (strcmp(datatype, "INT16") == 0)
-        return v.i16;
-    if (strcmp(datatype, "INT32") == 0)
-        return v.i32;
-    if (strcmp(datatype, "INT64") == 0)
-        return (double)v.i64;
-    if (strcmp(datatype, "UINT16") == 0)
-        return v.u16;
-    if (strcmp(datatype, "UINT32") == 0)
-        return v.u32;
-    if (strcmp(datatype, "UINT64") == 0)
-        return (double)v.u64;
-    return v.u8; /* UINT8, BOOL */
-}
-
-static size_t element_bytes(const char *datatype)
-{
-    if (strcmp(datatype, "BOOL") == 0)
-        return 1;
-    const char *digits = datatype + strcspn(datatype, "0123456789");
-    return (size_t)strtoul(digits, NULL, 10) / 8;
+    double d;
+    float f;
+    int64_t i = 0;
+    if (dtype == DTYPE_F64)
+        return memcpy(&d, at, sizeof d), d;
+    if (dtype_to_float(&f, dtype, at, 1) == 0)
+        return (double)f;
+    const int rc = dtype_to_int64(&i, dtype, at, 1);
+    assert(rc == 0);
+    (void)rc;
+    return dtype == DTYPE_U64 ? (double)(uint64_t)i : (double)i;
 }
 
 struct answer {
@@ -487,11 +463,11 @@ struct answer {
     size_t raw_bytes, raw_used;
 };
 
-static int read_binary(double *out, size_t n, const char *datatype, const struct json *parameters,
+static int read_binary(double *out, size_t n, enum dtype dtype, const struct json *parameters,
                        struct answer *a, struct err *e)
 {
     int64_t bytes;
-    const size_t one = element_bytes(datatype);
+    const size_t one = dtype_bits(dtype) / 8;
     if (json_get_int(parameters, "binary_data_size", 0, INT32_MAX, &bytes, e) < 0)
         return -1;
     if ((size_t)bytes != n * one || a->raw_bytes - a->raw_used < (size_t)bytes)
@@ -499,7 +475,7 @@ static int read_binary(double *out, size_t n, const char *datatype, const struct
                        "binary_data_size is %lld, wanted %zu of the %zu bytes that are left",
                        (long long)bytes, n * one, a->raw_bytes - a->raw_used);
     for (size_t i = 0; i < n; i++)
-        out[i] = binary_value(datatype, a->raw + a->raw_used + i * one);
+        out[i] = binary_value(dtype, a->raw + a->raw_used + i * one);
     a->raw_used += (size_t)bytes;
     return 0;
 }
@@ -535,14 +511,15 @@ static int read_output(double *out, size_t n, const struct json *tensor, struct 
     if (json_get_string(tensor, "datatype", 16, &datatype, e) < 0 ||
         json_get_object_or(tensor, "parameters", &parameters, e) < 0)
         return -1;
-    if (!is_number(datatype))
+    const struct number_type *const type = number_type(datatype);
+    if (type == NULL)
         return err_set(e, ERR_INVALID, "datatype %.16s is no number", datatype);
     if (check_shape(tensor, n, e) < 0)
         return -1;
     const bool binary = parameters != NULL && json_get(parameters, "binary_data_size") != NULL;
     if (binary && json_get(tensor, "data") != NULL)
         return err_set(e, ERR_INVALID, "both data and binary_data_size");
-    if ((binary ? read_binary(out, n, datatype, parameters, a, e)
+    if ((binary ? read_binary(out, n, type->dtype, parameters, a, e)
                 : read_json_data(out, n, datatype, tensor, e)) < 0)
         return -1;
     for (size_t i = 0; i < n; i++)

@@ -144,6 +144,8 @@ START_TEST(datatypes_of_answers_are_read_as_they_are)
         double want;
     } cases[] = {
         {"FP32", "\0\0\0\x3f", 4, 0.5},
+        {"FP16", "\x00\xc1", 2, -2.5},
+        {"BF16", "\x20\xc0", 2, -2.5},
         {"FP64", "\0\0\0\0\0\0\xe0\xbf", 8, -0.5},
         {"INT8", "\xff", 1, -1},
         {"UINT8", "\x07", 1, 7},
