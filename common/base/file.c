@@ -173,7 +173,50 @@ static void folder_of(const char *path, char out[FILE_PATH_BYTES_MAX])
         snprintf(out, FILE_PATH_BYTES_MAX, "%.*s", (int)(slash - path), path);
 }
 
-/* A new file beside `path`; a name left by a crash is passed over, not reused. */
+static int lock_whole(int fd)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+static bool is_held(void)
+{
+    return errno == EAGAIN || errno == EACCES;
+}
+
+/* Whether name is `base`.tmp-NUMBER-NUMBER. */
+static bool is_temp_of(const char *name, const char *base)
+{
+    const size_t n = strlen(base), mark = strlen(".tmp-");
+    if (strncmp(name, base, n) != 0 || strncmp(name + n, ".tmp-", mark) != 0)
+        return false;
+    const char *const pid = name + n + mark, *const rest = pid + strspn(pid, "0123456789");
+    return rest > pid && *rest == '-' && rest[1] != 0 && rest[1 + strspn(rest + 1, "0123456789")] == 0;
+}
+
+/* Removes what crashed writers of `path` left beside it.  Who writes such a file holds its lock. */
+static void remove_orphans(const char *path)
+{
+    char folder[FILE_PATH_BYTES_MAX];
+    const char *const slash = strrchr(path, '/'), *const base = slash == NULL ? path : slash + 1;
+    folder_of(path, folder);
+    DIR *const d = opendir(folder);
+    for (const struct dirent *x; d != NULL && (x = readdir(d)) != NULL;) {
+        if (!is_temp_of(x->d_name, base))
+            continue;
+        struct stat st;
+        const int fd = openat(dirfd(d), x->d_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lock_whole(fd) == 0)
+            unlinkat(dirfd(d), x->d_name, 0);
+        close(fd);
+    }
+    if (d != NULL)
+        closedir(d);
+}
+
+/* A new file beside `path`, locked; a name that is in the way is passed over, not reused. */
 static int open_temp(const char *path, unsigned mode, char temp[FILE_PATH_BYTES_MAX], struct err *e)
 {
     for (int i = 0; i < TEMP_TRIES_MAX; i++) {
@@ -181,10 +224,16 @@ static int open_temp(const char *path, unsigned mode, char temp[FILE_PATH_BYTES_
         if (n < 0 || n >= FILE_PATH_BYTES_MAX)
             return err_set(e, ERR_INVALID, "create %.80s...: the path is too long", path);
         const int fd = open_retry(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, (mode_t)mode);
-        if (fd >= 0)
-            return fd;
-        if (errno != EEXIST)
+        if (fd < 0 && errno != EEXIST)
             return failed(e, "create", temp);
+        if (fd < 0)
+            continue;
+        /* another writer may have taken it for an orphan before it was locked */
+        struct stat st;
+        const bool lost = lock_whole(fd) < 0 && is_held();
+        if (!lost && (fstat(fd, &st) < 0 || st.st_nlink > 0))
+            return fd;
+        close(fd);
     }
     return err_set(e, ERR_IO, "create %s: %d older temporary files are in the way", temp, TEMP_TRIES_MAX);
 }
@@ -212,6 +261,7 @@ int file_replace_with(const char *path, unsigned mode, file_fill *fill, void *ar
             return failed(e, "follow", path);
         path = target;
     }
+    remove_orphans(path);
     const int fd = open_temp(path, mode, temp, e);
     if (fd < 0)
         return -1;
@@ -457,9 +507,8 @@ int file_lock_take(struct file_lock *l, const char *path, struct err *e)
     const int fd = open_retry(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
     if (fd < 0)
         return failed(e, "open", path);
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &whole) < 0) {
-        if (errno == EAGAIN || errno == EACCES)
+    if (lock_whole(fd) < 0) {
+        if (is_held())
             err_set(e, ERR_CONFLICT, "lock %s: another process holds it", path);
         else
             failed(e, "lock", path);

@@ -174,6 +174,36 @@ START_TEST(replace_sets_the_permission_and_passes_over_leftovers)
 }
 END_TEST
 
+static int replace_meanwhile(int fd, const char *path, void *arg, struct err *e)
+{
+    ck_assert_int_eq(file_replace("f", "other", 5, 0600, e), 0); /* this file's own temporary one is no orphan */
+    *(bool *)arg = file_exists(path);
+    return file_write(fd, "mine", 4, path, e);
+}
+
+START_TEST(what_a_killed_writer_left_is_removed_by_the_next_one)
+{
+    static const char *const left[] = {"f.tmp-1-0", "f.tmp-99999-12"}, *const others[] = {"f.tmp-1", "f.tmp-1-x", "g.tmp-1-0", "f.tmp--1"};
+    in_temp_folder();
+    struct err e = {0};
+    bool there = false;
+    char *text;
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_int_eq(file_append(left[i], "half", 4, &e), 0);
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_int_eq(file_append(others[i], "theirs", 6, &e), 0);
+    ck_assert_int_eq(file_replace_with("f", 0600, replace_meanwhile, &there, &e), 0);
+    ck_assert(there);
+    ck_assert_int_eq(file_read_all("f", 10, &text, NULL, &e), 0);
+    ck_assert_str_eq(text, "mine");
+    mem_free(text);
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_msg(file_exists(others[i]), "%s is gone", others[i]);
+    ck_assert_int_eq(entries("."), 5);
+    drop_temp_folder();
+}
+END_TEST
+
 START_TEST(a_link_a_device_and_a_pipe_stay)
 {
     in_temp_folder();
@@ -353,7 +383,8 @@ END_TEST
 SUITE("base/file", 20, what_was_written_is_read_back_terminated,
       the_bound_on_a_read_holds_for_files_and_for_pipes, errors_name_the_step_and_the_path,
       a_failed_replace_leaves_the_old_file_and_nothing_else, a_full_disk_is_reported,
-      replace_sets_the_permission_and_passes_over_leftovers, a_link_a_device_and_a_pipe_stay, append_adds_and_size_tells,
+      replace_sets_the_permission_and_passes_over_leftovers,
+      what_a_killed_writer_left_is_removed_by_the_next_one, a_link_a_device_and_a_pipe_stay, append_adds_and_size_tells,
       a_line_that_a_full_disk_tears_is_taken_back,
       folders_are_made_to_any_depth_and_over_no_file, removing_a_tree_does_not_follow_links,
       a_list_is_sorted_bounded_and_can_stop, join_keeps_names_inside_the_folder,
