@@ -80,6 +80,22 @@ void buf_add_byte(struct buf *b, char byte)
     buf_add(b, &byte, 1);
 }
 
+void buf_add_shell_word(struct buf *b, const char *word)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=:,./@%";
+    if (*word != 0 && word[strspn(word, plain)] == 0) {
+        buf_add_text(b, word);
+        return;
+    }
+    buf_add_byte(b, '\'');
+    for (; *word != 0; word++)
+        if (*word == '\'')
+            buf_add_text(b, "'\\''");
+        else
+            buf_add_byte(b, *word);
+    buf_add_byte(b, '\'');
+}
+
 void buf_format(struct buf *b, const char *fmt, ...)
 {
     char small[512];

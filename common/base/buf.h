@@ -40,6 +40,7 @@ void buf_add(struct buf *b, const void *data, size_t bytes);
 void buf_add_text(struct buf *b, const char *text);
 void buf_add_byte(struct buf *b, char byte);
 void buf_add_base64(struct buf *b, const void *data, size_t n); /* RFC 4648, padded, one line */
+void buf_add_shell_word(struct buf *b, const char *word);        /* quoted where a shell would take it apart */
 void buf_format(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Appends `bytes` uninitialised bytes and returns where they start; NULL if they do not fit. */

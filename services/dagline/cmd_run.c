@@ -117,7 +117,14 @@ static const char *prompts_column(const struct config *c)
     return given != NULL ? given : "prompt";
 }
 
-static int run_with(const struct local_params *p, struct config *c, struct err *e)
+/* The model that the caller chose, NULL where it is the embedded one. */
+static const char *own_model(const struct config *c, const char *embedded)
+{
+    const char *const given = given_value(c, "store.model");
+    return given == NULL || strcmp(given, embedded) == 0 ? NULL : given;
+}
+
+static int run_with(const struct local_params *p, struct config *c, const char *embedded, struct err *e)
 {
     char dir[FILE_PATH_BYTES_MAX], binaries[FILE_PATH_BYTES_MAX];
     struct buf settings;
@@ -130,6 +137,7 @@ static int run_with(const struct local_params *p, struct config *c, struct err *
     const struct local_run_options o = {
         .dir = dir,
         .settings = buf_text(&settings),
+        .model = own_model(c, embedded),
         .binaries = binaries,
         .samplers = (int)p->samplers,
         .judge = p->judge,
@@ -201,7 +209,7 @@ int cmd_run(int argc, char **argv)
     int status = config_main(c, argc, argv);
     if (status < 0) {
         log_open_with("dagline", &log);
-        status = run_with(&p, c, &e) < 0;
+        status = run_with(&p, c, model, &e) < 0;
         if (status != 0)
             fprintf(stderr, "dagline run: %s\n", e.text);
     }

@@ -642,6 +642,7 @@ static int finish(struct local *l, struct err *e)
         goto out;
     const struct report_options ro = {
         .dir = l->o->dir,
+        .model = l->o->model,
         .pipeline = l->pipeline,
         .kernels = l->kernels,
         .run = &l->run,
@@ -695,6 +696,16 @@ static void close_all(struct local *l)
         unlink(path);
 }
 
+static void tell_start(const struct local *l)
+{
+    struct buf dir;
+    buf_init(&dir, 8 * FILE_PATH_BYTES_MAX);
+    buf_add_shell_word(&dir, l->o->dir);
+    printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, l->o->dir, buf_text(&dir));
+    fflush(stdout);
+    buf_done(&dir);
+}
+
 int local_run(const struct local_run_options *o, struct err *e)
 {
     struct local *l = mem_new(1, sizeof *l);
@@ -707,8 +718,7 @@ int local_run(const struct local_run_options *o, struct err *e)
     if (loop_open(&l->loop, e) < 0 || open_held_out(l, e) < 0 || make_folders(l, e) < 0 || add_all(l, e) < 0 ||
         start_all(l, e) < 0 || tell_endpoint(l, e) < 0)
         goto out;
-    printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, o->dir, o->dir);
-    fflush(stdout);
+    tell_start(l);
     if (link_into_store(l, "metrics.jsonl", e) < 0 || link_into_store(l, "tensorboard", e) < 0 || open_model(l, e) < 0 ||
         load_history(l, e) < 0 || showcase_column(l->showcase, "base", &base, e) < 0 || write_progress(l, e) < 0)
         goto out;

@@ -17,6 +17,7 @@
 
 struct local_run_options {
     const char *dir;      /* made */
+    const char *model;    /* store.model, for the commands that are printed; NULL: the embedded one */
     const char *settings; /* YAML for all services */
     const char *binaries; /* folder of the dagline-* binaries */
     int samplers;

@@ -19,6 +19,7 @@
 
 struct report_options {
     const char *dir;
+    const char *model; /* folder of the base model, for the commands; NULL: the embedded one */
     struct pipeline *pipeline;
     const struct transition_kernel *kernels;
     const struct run_spec *run;

@@ -38,6 +38,39 @@ static int dagline(const char *const *arguments, const char *log)
 
 #define DAGLINE(log, ...) dagline((const char *const[]){__VA_ARGS__, NULL}, log)
 
+/* The line of `text` that holds `part`, from there on; free(). */
+static char *line_from(const char *text, const char *part)
+{
+    const char *const at = strstr(text, part);
+    ck_assert_msg(at != NULL, "no %s in\n%s", part, text);
+    return strndup(at, strcspn(at, "\n"));
+}
+
+START_TEST(the_commands_that_a_run_ends_with_can_be_pasted)
+{
+    static const char *const commands[] = {"dagline generate", "dagline export", "dagline run"};
+    char folder[PROC_PATH_BYTES], script[2 * FILE_PATH_BYTES_MAX];
+    ck_assert_int_eq(chdir(test_folder()), 0);
+    ck_assert_int_eq(DAGLINE("log", "run", "--dir", "a run", "--set", "run.iterations=1", TINY), 0);
+    proc_binary(folder, "dagline");
+    *strrchr(folder, '/') = 0;
+    char *const report = proc_read("a run/report.md");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        struct proc p;
+        char *const line = line_from(report, commands[i]);
+        snprintf(script, sizeof script, "PATH=\"%s:$PATH\"; %s", folder, line);
+        proc_start(&p, (const char *const[]){"/bin/sh", "-c", script, NULL}, "log");
+        const int status = proc_wait(&p, RUN_MS);
+        char *const said = proc_read("log");
+        ck_assert_msg(status == 0, "%s: status %d\n%s", line, status, said);
+        free(said);
+        free(line);
+    }
+    ck_assert(file_exists("x.png") && file_exists("FOLDER/model_index.json"));
+    free(report);
+}
+END_TEST
+
 START_TEST(a_run_goes_on_by_its_config_alone_from_anywhere)
 {
     char *said, *first, *second, judge[64];
@@ -386,7 +419,7 @@ START_TEST(a_reward_of_ones_own_has_a_table_before_and_after)
 }
 END_TEST
 
-SUITE("system/run", 240, a_run_goes_on_by_its_config_alone_from_anywhere,
+SUITE("system/run", 240, the_commands_that_a_run_ends_with_can_be_pasted, a_run_goes_on_by_its_config_alone_from_anywhere,
       a_run_waits_for_the_services_of_an_earlier_one_and_starts_none_beside_a_living_one,
       runs_that_begin_together_have_a_directory_each, a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check,
       a_run_that_waits_says_for_what_and_listens_where_it_was_told, status_finds_the_run_by_its_directory,

@@ -78,5 +78,22 @@ START_TEST(take_hands_the_memory_over)
 }
 END_TEST
 
+START_TEST(a_word_is_quoted_where_a_shell_would_take_it_apart)
+{
+    static const struct {
+        const char *word, *want;
+    } cases[] = {{"runs/a-1.b_c", "runs/a-1.b_c"}, {"", "''"}, {"a run", "'a run'"}, {"$HOME;x", "'$HOME;x'"},
+                 {"it's", "'it'\\''s'"},           {"~/x", "'~/x'"}, {"caf\xc3\xa9", "'caf\xc3\xa9'"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf b;
+        buf_init(&b, 64);
+        buf_add_shell_word(&b, cases[i].word);
+        ck_assert_str_eq(buf_text(&b), cases[i].want);
+        buf_done(&b);
+    }
+}
+END_TEST
+
 SUITE("base/buf", 10, text_grows_and_stays_terminated, a_long_format_is_whole,
-      the_bound_holds_exactly_and_is_reported_once_asked, take_hands_the_memory_over)
+      the_bound_holds_exactly_and_is_reported_once_asked, take_hands_the_memory_over,
+      a_word_is_quoted_where_a_shell_would_take_it_apart)
