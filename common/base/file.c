@@ -204,11 +204,12 @@ static void remove_orphans(const char *path)
     for (const struct dirent *x; d != NULL && (x = readdir(d)) != NULL;) {
         if (!is_temp_of(x->d_name, base))
             continue;
-        struct stat st;
+        struct stat st, there;
         const int fd = openat(dirfd(d), x->d_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0)
             continue;
-        if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lock_whole(fd) == 0)
+        if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lock_whole(fd) == 0 &&
+            fstatat(dirfd(d), x->d_name, &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == st.st_ino)
             unlinkat(dirfd(d), x->d_name, 0);
         close(fd);
     }
@@ -268,14 +269,14 @@ int file_replace_with(const char *path, unsigned mode, file_fill *fill, void *ar
     int rc = fill(fd, temp, arg, e);
     if (rc == 0 && fsync(fd) < 0)
         rc = failed(e, "fsync", temp);
-    if (close(fd) < 0 && rc == 0)
-        rc = failed(e, "close", temp);
-    if (rc == 0 && rename(temp, path) < 0)
+    if (rc == 0 && rename(temp, path) < 0) /* while it is locked, or it might be taken for an orphan */
         rc = failed(e, "rename", temp);
-    if (rc < 0) {
+    if (rc < 0)
         unlink(temp);
+    if (close(fd) < 0 && rc == 0)
+        rc = failed(e, "close", path);
+    if (rc < 0)
         return -1;
-    }
     folder_of(path, folder);
     if (file_sync_folder(folder, e) < 0)
         return err_wrap(e, "%s is written but may not survive a power cut", path);

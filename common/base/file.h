@@ -36,10 +36,11 @@ void file_map_close(struct file_map *m); /* accepts zeroed memory */
 int file_write(int fd, const void *data, size_t bytes, const char *path, struct err *e) MUST_USE;
 
 /* Puts a new file at `path`, whole or not at all: a temporary file in the same folder (created
- * exclusively, permission `mode`), contents, fsync, close, rename, fsync of the folder.  On failure
+ * exclusively, permission `mode`, locked), contents, fsync, rename, fsync of the folder.  On failure
  * the old file, if any, is untouched and the temporary one is removed; fsync is never tried twice on
- * one descriptor, since the kernel forgets the lost pages.  Temporary files of writers that were killed are removed.  If only the folder's fsync fails, the
+ * one descriptor, since the kernel forgets the lost pages.  If only the folder's fsync fails, the
  * new file is in place and the error says that it may not survive a power cut.
+ * What killed writers of the same path have left, temporary files that nobody has locked, is removed first.
  * A link stays, what it points to is replaced; a device or a pipe (/dev/null, /dev/stdout) is written into as it is. */
 int file_replace(const char *path, const void *data, size_t bytes, unsigned mode, struct err *e) MUST_USE;
 

@@ -204,6 +204,32 @@ START_TEST(what_a_killed_writer_left_is_removed_by_the_next_one)
 }
 END_TEST
 
+START_TEST(writers_of_one_file_do_not_take_each_others_for_orphans)
+{
+    enum { WRITERS = 4, TIMES = 250 };
+    in_temp_folder();
+    pid_t writer[WRITERS];
+    for (int w = 0; w < WRITERS; w++) {
+        writer[w] = fork();
+        ck_assert_int_ge(writer[w], 0);
+        if (writer[w] != 0)
+            continue;
+        struct err e;
+        for (int i = 0; i < TIMES; i++)
+            if (file_replace("f", "whole", 5, 0600, &e) < 0)
+                _exit(1);
+        _exit(0);
+    }
+    for (int w = 0; w < WRITERS; w++) {
+        int status;
+        ck_assert_int_eq(waitpid(writer[w], &status, 0), writer[w]);
+        ck_assert_int_eq(status, 0);
+    }
+    ck_assert_int_eq(entries("."), 1);
+    drop_temp_folder();
+}
+END_TEST
+
 START_TEST(a_link_a_device_and_a_pipe_stay)
 {
     in_temp_folder();
@@ -384,7 +410,7 @@ SUITE("base/file", 20, what_was_written_is_read_back_terminated,
       the_bound_on_a_read_holds_for_files_and_for_pipes, errors_name_the_step_and_the_path,
       a_failed_replace_leaves_the_old_file_and_nothing_else, a_full_disk_is_reported,
       replace_sets_the_permission_and_passes_over_leftovers,
-      what_a_killed_writer_left_is_removed_by_the_next_one, a_link_a_device_and_a_pipe_stay, append_adds_and_size_tells,
+      what_a_killed_writer_left_is_removed_by_the_next_one, writers_of_one_file_do_not_take_each_others_for_orphans, a_link_a_device_and_a_pipe_stay, append_adds_and_size_tells,
       a_line_that_a_full_disk_tears_is_taken_back,
       folders_are_made_to_any_depth_and_over_no_file, removing_a_tree_does_not_follow_links,
       a_list_is_sorted_bounded_and_can_stop, join_keeps_names_inside_the_folder,
