@@ -698,12 +698,14 @@ static void close_all(struct local *l)
 
 static void tell_start(const struct local *l)
 {
-    struct buf dir;
-    buf_init(&dir, 8 * FILE_PATH_BYTES_MAX);
-    buf_add_shell_word(&dir, l->o->dir);
-    printf("run %s in %s\nservices: dagline status --dir %s\n", l->run.run_id, l->o->dir, buf_text(&dir));
+    struct buf status;
+    buf_init(&status, 16 * FILE_PATH_BYTES_MAX);
+    process_own_command(&status);
+    buf_add_text(&status, " status --dir ");
+    buf_add_shell_word(&status, l->o->dir);
+    printf("run %s in %s\nservices: %s\n", l->run.run_id, l->o->dir, buf_text(&status));
     fflush(stdout);
-    buf_done(&dir);
+    buf_done(&status);
 }
 
 int local_run(const struct local_run_options *o, struct err *e)

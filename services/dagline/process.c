@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -184,4 +185,28 @@ int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e)
     folder[n] = 0;
     *strrchr(folder, '/') = 0;
     return 0;
+}
+
+static bool in_path(const char *folder)
+{
+    const size_t n = strlen(folder);
+    for (const char *at = getenv("PATH"); at != NULL && *at != 0;) {
+        const size_t length = strcspn(at, ":");
+        if (length == n && strncmp(at, folder, n) == 0)
+            return true;
+        at += length + (at[length] == ':');
+    }
+    return false;
+}
+
+void process_own_command(struct buf *out)
+{
+    char folder[FILE_PATH_BYTES_MAX], binary[FILE_PATH_BYTES_MAX], here[FILE_PATH_BYTES_MAX];
+    struct err e;
+    if (process_own_folder(folder, &e) < 0 || in_path(folder) || file_join(binary, folder, "dagline", &e) < 0) {
+        buf_add_text(out, "dagline");
+        return;
+    }
+    const size_t n = getcwd(here, sizeof here) != NULL ? strlen(here) : 0;
+    buf_add_shell_word(out, n > 1 && strncmp(binary, here, n) == 0 && binary[n] == '/' ? binary + n + 1 : binary);
 }

@@ -6,6 +6,7 @@
 #ifndef DAGLINE_DAGLINE_PROCESS_H
 #define DAGLINE_DAGLINE_PROCESS_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
 
@@ -54,5 +55,9 @@ void process_last_line(const struct process *p, char *out, size_t bytes);
 
 /* The folder of the running binary, which holds the others too. */
 int process_own_folder(char folder[FILE_PATH_BYTES_MAX], struct err *e) MUST_USE;
+
+/* What a shell in the working directory calls the running binary by: "dagline" where PATH finds one in that folder, else its
+ * path, the shorter for being below the working directory. */
+void process_own_command(struct buf *out);
 
 #endif

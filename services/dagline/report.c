@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "dagline/evaluate.h"
+#include "dagline/process.h"
 #include "dagline/scored.h"
 
 #include <math.h>
@@ -201,13 +202,15 @@ static bool add_rewards(struct buf *out, struct rewards *r, const struct report_
     return done;
 }
 
-/* A command over the trained model. */
-static int add_command(struct buf *out, const char *command, const struct report_options *o, struct err *e)
+/* A line with a command over the trained model. */
+static int add_command(struct buf *out, const char *title, const char *verb, const struct report_options *o, struct err *e)
 {
     char policy[FILE_PATH_BYTES_MAX];
     if (file_join(policy, o->dir, "policy.safetensors", e) < 0)
         return -1;
-    buf_add_text(out, command);
+    buf_add_text(out, title);
+    process_own_command(out);
+    buf_add_text(out, verb);
     if (o->model != NULL) {
         buf_add_text(out, " --model ");
         buf_add_shell_word(out, o->model);
@@ -250,16 +253,18 @@ int report_write(const struct report_options *o, struct err *e)
     buf_add_text(&out, "\n- progress.png: the same prompts and seeds along the run\n");
     if (o->policy_bytes > 0) {
         buf_add_text(&out, "- policy.safetensors: the trained weights; metrics.jsonl, tensorboard/: every update\n");
-        if (add_command(&out, "- draw with it:      dagline generate", o, e) < 0)
+        if (add_command(&out, "- draw with it:      ", " generate", o, e) < 0)
             goto out;
         buf_add_text(&out, " --prompt \"two red stars\" -o x.png\n");
-        if (add_command(&out, "- a diffusers folder: dagline export", o, e) < 0)
+        if (add_command(&out, "- a diffusers folder: ", " export", o, e) < 0)
             goto out;
         buf_add_text(&out, " --out FOLDER\n");
     }
     if (file_join(path, o->dir, "config.yaml", e) < 0)
         goto out;
-    buf_add_text(&out, "- go on:             dagline run --config ");
+    buf_add_text(&out, "- go on:             ");
+    process_own_command(&out);
+    buf_add_text(&out, " run --config ");
     buf_add_shell_word(&out, path);
     if (o->step >= o->run->iterations) /* one that was stopped goes on to its own end */
         buf_format(&out, " --set run.iterations=%llu", (unsigned long long)(2 * o->run->iterations));

@@ -48,18 +48,14 @@ static char *line_from(const char *text, const char *part)
 
 START_TEST(the_commands_that_a_run_ends_with_can_be_pasted)
 {
-    static const char *const commands[] = {"dagline generate", "dagline export", "dagline run"};
-    char folder[PROC_PATH_BYTES], script[2 * FILE_PATH_BYTES_MAX];
+    static const char *const titles[] = {"- draw with it: ", "- a diffusers folder: ", "- go on: "};
     ck_assert_int_eq(chdir(test_folder()), 0);
     ck_assert_int_eq(DAGLINE("log", "run", "--dir", "a run", "--set", "run.iterations=1", TINY), 0);
-    proc_binary(folder, "dagline");
-    *strrchr(folder, '/') = 0;
     char *const report = proc_read("a run/report.md");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++) {
         struct proc p;
-        char *const line = line_from(report, commands[i]);
-        snprintf(script, sizeof script, "PATH=\"%s:$PATH\"; %s", folder, line);
-        proc_start(&p, (const char *const[]){"/bin/sh", "-c", script, NULL}, "log");
+        char *const line = line_from(report, titles[i]);
+        proc_start(&p, (const char *const[]){"/bin/sh", "-c", line + strlen(titles[i]), NULL}, "log");
         const int status = proc_wait(&p, RUN_MS);
         char *const said = proc_read("log");
         ck_assert_msg(status == 0, "%s: status %d\n%s", line, status, said);
@@ -238,7 +234,7 @@ START_TEST(status_finds_the_run_by_its_directory)
     struct proc p;
     proc_binary(binary, "dagline");
     snprintf(url, sizeof url, "reward.url=http://127.0.0.1:%u", proc_free_port());
-    snprintf(command, sizeof command, "dagline status --dir %s\n", dir);
+    snprintf(command, sizeof command, "/dagline status --dir %s\n", dir);
     proc_start(&p, (const char *const[]){binary, "run", "--dir", dir, "--no-judge", "--set", url, TINY, NULL},
                in_test_folder("log"));
     wait_text(in_test_folder("log"), command);
