@@ -2,7 +2,7 @@
  * scores.
  *
  * Template: any JSON document.  A string that is one of these words alone becomes the value; inside
- * a longer string the word becomes its text.
+ * a longer string the word becomes its text; lists and objects have none.
  *
  *   $prompts $images $metadatas  lists over the batch: strings, base64 of PNG or JPEG files,
  *                                objects
@@ -233,6 +233,37 @@ static int read_answer(void *self, struct backend_score *scores, size_t n, const
 
 /* ---- settings ---- */
 
+/* Lists and objects have no text inside a longer string. */
+static int check_string(const char *text, struct err *e)
+{
+    const struct word *const alone = word_at(text);
+    if (alone != NULL && text[strlen(alone->name)] == 0)
+        return 0;
+    for (const char *at = text; (at = strchr(at, '$')) != NULL; at++) {
+        const struct word *const w = word_at(at);
+        if (w != NULL && (w->all || w->what == 'm'))
+            return err_set(e, ERR_INVALID, "reward.template: %s is %s and cannot stand inside \"%.60s\": make it a string of its own%s",
+                           w->name, w->all ? "a list" : "an object", text, w->what == 'p' ? ", or write $prompt" : "");
+    }
+    return 0;
+}
+
+static int check_words(const struct json *v, struct err *e)
+{
+    const char *text, *key;
+    const struct json *member;
+    struct err none;
+    if (json_as_string(v, "", TEMPLATE_BYTES_MAX, &text, &none) == 0)
+        return check_string(text, e);
+    for (size_t i = 0; json_is_list(v) && i < json_count(v); i++)
+        if (check_words(json_at(v, i), e) < 0)
+            return -1;
+    for (void *c = NULL; json_is_object(v) && json_next(v, &c, &key, &member);)
+        if (check_words(member, e) < 0)
+            return -1;
+    return 0;
+}
+
 /* Whether v names one item outside a $each. */
 static bool takes_one(const struct json *v)
 {
@@ -299,7 +330,7 @@ int form_open_json(struct form *f, const struct reward_params *p, const char *pr
                        "reward.backend json needs reward.template: a JSON document or its file");
     struct json_form *j = mem_new(1, sizeof *j);
     j->p = p;
-    if (form_read_template(&j->template, template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 ||
+    if (form_read_template(&j->template, template, e) < 0 || check_words(j->template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 ||
         form_set_path(f, p, use->path, e) < 0) {
         close_form(j);
         return -1;
