@@ -9,7 +9,8 @@
  * More threads than that wait for each other's time slices. */
 size_t cpu_count(void);
 
-/* The quota of a mounted cgroup folder, such as /sys/fs/cgroup, rounded up; 0: none, or nothing that can be read. */
-size_t cpu_quota(const char *cgroup);
+/* The quota of a group, rounded up: the smallest of its own and of those that it is in.  cgroup: where groups are mounted, such
+ * as /sys/fs/cgroup; path: of the group there, such as /system.slice/x.service, or "".  0: none, or nothing that can be read. */
+size_t cpu_quota(const char *cgroup, const char *path);
 
 #endif

@@ -35,8 +35,26 @@ START_TEST(a_containers_quota_is_read_from_either_version_and_rounded_up)
             if (files[k].text != NULL)
                 put_in_test_folder(files[k].name, files[k].text);
         }
-        ck_assert_msg(cpu_quota(test_folder()) == cases[i].want, "case %zu: %zu", i, cpu_quota(test_folder()));
+        ck_assert_msg(cpu_quota(test_folder(), "") == cases[i].want, "case %zu: %zu", i, cpu_quota(test_folder(), ""));
     }
+}
+END_TEST
+
+START_TEST(the_smallest_quota_around_a_group_counts)
+{
+    ck_assert_int_eq(mkdir(in_test_folder("a"), 0700), 0);
+    ck_assert_int_eq(mkdir(in_test_folder("a/b"), 0700), 0);
+    put_in_test_folder("a/b/cpu.max", "700000 100000\n");
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/a/b"), 7);
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/a"), 0);
+    put_in_test_folder("a/cpu.max", "300000 100000\n");
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/a/b"), 3);
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/a/elsewhere"), 3);
+    put_in_test_folder("cpu.max", "200000 100000\n");
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/a/b"), 2);
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/"), 2);
+    put_in_test_folder("a/b/cpu.max", "100000 100000\n");
+    ck_assert_uint_eq(cpu_quota(test_folder(), "/a/b"), 1);
 }
 END_TEST
 
@@ -55,4 +73,4 @@ START_TEST(only_the_cpus_that_the_process_may_run_on_are_counted)
 END_TEST
 
 SUITE("base/cpu", 5, a_containers_quota_is_read_from_either_version_and_rounded_up,
-      only_the_cpus_that_the_process_may_run_on_are_counted)
+      the_smallest_quota_around_a_group_counts, only_the_cpus_that_the_process_may_run_on_are_counted)
