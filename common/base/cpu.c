@@ -3,7 +3,6 @@
 
 #include <limits.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,14 +31,16 @@ size_t cpu_quota(const char *cgroup, const char *path)
 {
     char folder[PATH_MAX];
     long long v2[2], quota[2], period[2];
-    size_t least = 0, n = strlen(path);
-    for (bool more = true; more;) { /* from the group outwards */
+    size_t least = 0;
+    for (size_t n = strlen(path);;) { /* from the group outwards */
         const int length = snprintf(folder, sizeof folder, "%s%.*s", cgroup, (int)n, path);
         if (length > 0 && (size_t)length < sizeof folder && numbers_of(folder, "cpu.max", v2) == 2) { /* "max 100000" is none */
             const size_t here = rounded_up(v2[0], v2[1]);
             least = here > 0 && (least == 0 || here < least) ? here : least;
         }
-        for (more = n > 0; n > 0 && path[--n] != '/';)
+        if (n == 0)
+            break;
+        while (path[--n] != '/' && n > 0)
             ;
     }
     if (least > 0 || numbers_of(cgroup, "cpu/cpu.cfs_quota_us", quota) < 1 ||

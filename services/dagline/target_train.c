@@ -156,7 +156,7 @@ static void network_close(struct network *n)
 /* To what the network says in row `row` of out, at step k. */
 static void add_slope(real *out, const struct network *n, const struct run *r, size_t row, size_t k)
 {
-    for (size_t i = 0; n->gain != NULL && i < r->D; i++)
+    for (size_t i = 0; i < r->D; i++)
         out[row * r->D + i] += n->gain[k * r->D + i] * r->slope[row * r->D + i];
 }
 
@@ -172,8 +172,9 @@ static int network_forward(struct network *n, struct run *r, real *out, struct e
         memcpy(r->times + b * r->T * width, n->time, r->T * width * sizeof *n->time);
     if (runner_forward(n->of_state, in, values, r->B * r->T, e) < 0)
         return -1;
-    for (size_t row = 0; n->gain != NULL && row < r->B * r->T; row++)
-        add_slope(out, n, r, row, row % r->T);
+    if (n->gain != NULL)
+        for (size_t row = 0; row < r->B * r->T; row++)
+            add_slope(out, n, r, row, row % r->T);
     return 0;
 }
 
@@ -188,10 +189,11 @@ static int network_backward(struct network *n, struct run *r, const real *d_out,
     for (size_t b = 0; b < r->B; b++)
         for (size_t i = 0; i < r->T * width; i++)
             n->d_time[i] += r->d_times[b * r->T * width + i];
-    if (n->gain != NULL)
+    if (n->gain != NULL) {
         memset(n->d_gain, 0, r->T * r->D * sizeof *n->d_gain);
-    for (size_t i = 0; n->gain != NULL && i < r->B * r->T * r->D; i++)
-        n->d_gain[i % (r->T * r->D)] += d_out[i] * r->slope[i];
+        for (size_t i = 0; i < r->B * r->T * r->D; i++)
+            n->d_gain[i % (r->T * r->D)] += d_out[i] * r->slope[i];
+    }
     return runner_backward(n->of_time, d_time, NULL, n->optim.grads, e);
 }
 
@@ -290,8 +292,6 @@ static void add_prior(struct run *r, size_t row, size_t k)
 static void find_slope(struct run *r, size_t row)
 {
     double x[TARGET_D_MAX], slope[TARGET_D_MAX];
-    if (r->slope == NULL)
-        return;
     for (size_t i = 0; i < r->D; i++)
         x[i] = (double)r->x[row * r->D + i];
     r->target->gradient(slope, x);
@@ -327,7 +327,7 @@ static int roll_out(struct run *r, bool by_prior, size_t n, uint64_t stream, uin
             rc = runner_infer(r->policy.of_state, in, out, n, e);
         rng_normal_fill(&g, (uint64_t)k * n * r->D, noise, n * r->D);
         for (size_t b = 0; rc == 0 && b < n; b++) {
-            if (!by_prior) {
+            if (r->slope != NULL && !by_prior) {
                 find_slope(r, b);
                 add_slope(r->u, &r->policy, r, b, k);
             }
@@ -471,8 +471,9 @@ static int predict(struct run *r, bool flow, struct err *e)
 {
     for (size_t b = 0; b < r->B; b++)
         memcpy(r->x + b * r->T * r->D, state(r, b, 0), r->T * r->D * sizeof(real));
-    for (size_t row = 0; row < r->B * r->T; row++)
-        find_slope(r, row);
+    if (r->slope != NULL)
+        for (size_t row = 0; row < r->B * r->T; row++)
+            find_slope(r, row);
     if (network_forward(&r->policy, r, r->u, e) < 0 || (flow && network_forward(&r->flow, r, r->f, e) < 0))
         return -1;
     for (size_t row = 0; row < r->B * r->T; row++)

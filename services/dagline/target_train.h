@@ -27,7 +27,7 @@ enum target_replay {
     TARGET_REPLAY_PRIOR, /* none: every other update's chains are the prior's own, which the target must have */
     TARGET_REPLAY_LOCAL, /* RANK over what Metropolis-adjusted Langevin chains find from it, every 100 updates */
     TARGET_REPLAY_LOCAL_UNIFORM, /* ranks for where those chains start alone; what they find is taken without any, since by
-                                  * log R the widest modes would crowd out the others */
+                                  * log R the deepest modes would crowd out the others */
 };
 
 struct target_options {

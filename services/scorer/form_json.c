@@ -102,6 +102,13 @@ static const struct word *word_at(const char *text)
     return NULL;
 }
 
+/* The word that the text is, NULL where it is more or none. */
+static const struct word *word_alone(const char *text)
+{
+    const struct word *const w = word_at(text);
+    return w != NULL && text[strlen(w->name)] == 0 ? w : NULL;
+}
+
 /* The value of a word, in a list of its own: one entry, or one of each item. */
 static int value_of(struct json *list, const struct word *w, const struct filling *x, struct err *e)
 {
@@ -122,8 +129,8 @@ static int value_of(struct json *list, const struct word *w, const struct fillin
 /* Appends the filled text to `list`. */
 static int fill_string(struct json *list, const char *text, const struct filling *x, struct err *e)
 {
-    const struct word *alone = word_at(text);
-    if (alone != NULL && text[strlen(alone->name)] == 0)
+    const struct word *const alone = word_alone(text);
+    if (alone != NULL)
         return value_of(list, alone, x, e);
     struct buf out;
     int rc = 0;
@@ -236,8 +243,7 @@ static int read_answer(void *self, struct backend_score *scores, size_t n, const
 /* Lists and objects have no text inside a longer string. */
 static int check_string(const char *text, struct err *e)
 {
-    const struct word *const alone = word_at(text);
-    if (alone != NULL && text[strlen(alone->name)] == 0)
+    if (word_alone(text) != NULL)
         return 0;
     for (const char *at = text; (at = strchr(at, '$')) != NULL; at++) {
         const struct word *const w = word_at(at);
@@ -330,8 +336,8 @@ int form_open_json(struct form *f, const struct reward_params *p, const char *pr
                        "reward.backend json needs reward.template: a JSON document or its file");
     struct json_form *j = mem_new(1, sizeof *j);
     j->p = p;
-    if (form_read_template(&j->template, template, e) < 0 || check_words(j->template, e) < 0 || pointer_parse(&j->scores, scores, p->model, e) < 0 ||
-        form_set_path(f, p, use->path, e) < 0) {
+    if (form_read_template(&j->template, template, e) < 0 || check_words(j->template, e) < 0 ||
+        pointer_parse(&j->scores, scores, p->model, e) < 0 || form_set_path(f, p, use->path, e) < 0) {
         close_form(j);
         return -1;
     }
