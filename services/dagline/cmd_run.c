@@ -199,7 +199,7 @@ int cmd_run(int argc, char **argv)
     struct checked checked = {.p = &p, .model = model};
     const struct config_app app = {
         .name = "dagline run",
-        .about = "a whole run on this machine: by default the embedded model, DAG-DB and the "
+        .about = "a whole run on this machine: by default the embedded model, DAG-KL and the "
                  "shapes judge; settings of every service are accepted",
         .foreign = config_sections,
         .preset = preset,

@@ -4,6 +4,7 @@
 #include "base/config.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "io/png.h"
 #include "scorer/backend.h"
 #include "support/proc.h"
 #include "support/suite.h"
@@ -254,9 +255,10 @@ END_TEST
 
 START_TEST(the_example_in_python_is_found_with_settings_that_score)
 {
-    char address[64], text[8], folder[PROC_PATH_BYTES], config[PROC_PATH_BYTES + 8], log[PROC_PATH_BYTES + 8];
+    char address[64], text[8], folder[PROC_PATH_BYTES], config[PROC_PATH_BYTES + 8], log[PROC_PATH_BYTES + 8], blue[PROC_PATH_BYTES + 16];
     port = proc_free_port();
     proc_folder(folder);
+    snprintf(blue, sizeof blue, "%s/blue.png", folder);
     snprintf(config, sizeof config, "%s/yaml", folder);
     snprintf(log, sizeof log, "%s/log", folder);
     snprintf(text, sizeof text, "%u", port);
@@ -272,10 +274,14 @@ START_TEST(the_example_in_python_is_found_with_settings_that_score)
     struct err e = {0};
     ck_assert_msg(file_replace(config, settings, strlen(settings), 0644, &e) == 0, "%s", e.text);
     free(said);
-    said = reward_tool((const char *const[]){"score", "--config", config, "--prompt", "a red circle", "docs/progress.png",
-                                             NULL}, 0);
-    double score = 1.0;
-    ck_assert_msg(sscanf(said, "%lf\tdocs/progress.png\n", &score) == 1 && score < 0.0, "%s", said);
+    struct image picture;
+    image_init(&picture, 16, 8);
+    for (size_t i = 2; i < 16 * 8 * 3; i += 3)
+        picture.rgb[i] = 255;
+    ck_assert_msg(png_write(blue, &picture, NULL, &e) == 0, "%s", e.text);
+    image_done(&picture);
+    said = reward_tool((const char *const[]){"score", "--config", config, "--prompt", "a red circle", blue, NULL}, 0);
+    ck_assert_double_eq(strtod(said, NULL), -0.5);
     free(said);
     proc_kill(&server);
     proc_folder_remove(folder);
