@@ -1,6 +1,7 @@
 #include "replay/replay.h"
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define EVICT_WINDOW 256 /* items looked at in one round trip for one that is not pinned */
 #define TIMEOUT_MS 5000  /* where the options give none */
@@ -143,22 +143,15 @@ static int know_server(struct replay *r, struct err *e)
     return 0;
 }
 
-static int random_hex(char out[33], struct err *e)
-{
-    uint8_t bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
-        return err_set(e, ERR_IO, "replay: no random bytes from the system");
-    hash_hex(out, bytes, sizeof bytes);
-    return 0;
-}
-
 /* The epoch is made by whoever finds none; another one than before means that Redis lost
  * everything. */
 static int know_epoch(struct replay *r, struct err *e)
 {
-    char mine[33];
-    if (random_hex(mine, e) < 0)
-        return -1;
+    uint8_t bytes[16];
+    char mine[2 * sizeof bytes + 1];
+    if (entropy_fill(bytes, sizeof bytes, e) < 0)
+        return err_wrap(e, "replay");
+    hash_hex(mine, bytes, sizeof bytes);
     const struct replay_key key = replay_key(r, KEY_EPOCH);
     redis_begin(r->redis);
     redis_add(r->redis, "SET %s %s NX", key.text, mine);

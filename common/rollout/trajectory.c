@@ -56,7 +56,8 @@ void trajectory_id(uint8_t id[TRAJECTORY_ID_BYTES], const char *run_id, uint32_t
     uint8_t digest[HASH_SHA256_BYTES];
     hash_sha256_begin(&h);
     hash_sha256_add(&h, label, sizeof label);
-    hash_sha256_add(&h, run_id, strlen(run_id) + 1);
+    hash_sha256_add(&h, run_id, strnlen(run_id, TRAJECTORY_RUN_DIGITS));
+    hash_sha256_add(&h, "", 1);
     hash_sha256_add(&h, numbers, sizeof numbers);
     hash_sha256_end(&h, digest);
     memcpy(id, digest, TRAJECTORY_ID_BYTES);

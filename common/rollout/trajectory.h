@@ -79,7 +79,9 @@ struct trajectory *trajectory_new(void);
 /* Accepts NULL; frees everything owned. */
 void trajectory_free(struct trajectory *t);
 
-/* id = first 16 bytes of SHA-256 over ("trajectory", run_id, slot, counter). */
+/* id = first 16 bytes of SHA-256 over ("trajectory", the first TRAJECTORY_RUN_DIGITS characters of run_id, slot,
+ * counter): those name the settings, the rest the store's folder, so that a seed draws the same noise in any folder. */
+#define TRAJECTORY_RUN_DIGITS 16
 void trajectory_id(uint8_t id[TRAJECTORY_ID_BYTES], const char *run_id, uint32_t slot,
                    uint64_t counter);
 

@@ -1,6 +1,7 @@
 #include "scorer/scorer.h"
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define KNOWN_POLICIES_MAX 4096
 #define MESSAGES_PER_ROUND 64
@@ -730,16 +730,9 @@ static void tell_bounds(struct scorer *s)
               (unsigned long long)calls);
 }
 
-static uint64_t first_session(void)
-{
-    uint32_t r = 0;
-    if (getrandom(&r, sizeof r, 0) != sizeof r)
-        r = (uint32_t)clock_mono_ns(NULL);
-    return ((uint64_t)r << 20) + 1;
-}
-
 static int open_all(struct scorer *s, struct err *e)
 {
+    uint32_t session;
     const struct scorer_settings *o = s->o;
     const struct wire_net_options net = net_options(&o->net, PARTY_SCORER, s->sender);
     if (loop_open(&s->loop, e) < 0)
@@ -751,8 +744,10 @@ static int open_all(struct scorer *s, struct err *e)
     /* several rewards have been scaled where they were combined */
     s->work =
         o->rewards.count > 0 ? work_new(1.0, 0.0) : work_new(o->reward.scale, o->reward.offset);
+    if (entropy_fill(&session, sizeof session, e) < 0)
+        return -1;
     s->credit = mem_new(1, sizeof *s->credit);
-    credit_init(s->credit, first_session(), (uint64_t)o->scorer.budget_bytes,
+    credit_init(s->credit, ((uint64_t)session << 20) + 1, (uint64_t)o->scorer.budget_bytes,
                 (uint64_t)o->scorer.window);
     const struct store_client_options store = {.endpoint = o->net.store,
                                                .timeout_ms = START_TIMEOUT_MS};

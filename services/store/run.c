@@ -1,10 +1,12 @@
 #include "store/run.h"
 
 #include "base/buf.h"
+#include "base/entropy.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "rollout/trajectory.h"
 #include "run/prompt_file.h"
 #include "run/prompt_set.h"
 
@@ -228,9 +230,14 @@ char *run_identity(const struct run_spec *r)
     return buf_take(&b, NULL);
 }
 
-void run_id_of(char out[CODEC_RUN_ID_BYTES], const char *identity)
+int run_id_new(char out[CODEC_RUN_ID_BYTES], const char *identity, struct err *e)
 {
-    uint8_t digest[HASH_SHA256_BYTES];
+    enum { HALF = TRAJECTORY_RUN_DIGITS / 2, REST = (CODEC_RUN_ID_BYTES - 1) / 2 - HALF };
+    uint8_t digest[HASH_SHA256_BYTES], folder[REST];
+    if (entropy_fill(folder, sizeof folder, e) < 0)
+        return -1;
     hash_sha256(digest, identity, strlen(identity));
-    hash_hex(out, digest, 8);
+    hash_hex(out, digest, HALF);
+    hash_hex(out + TRAJECTORY_RUN_DIGITS, folder, sizeof folder);
+    return 0;
 }

@@ -27,7 +27,9 @@ int run_latent_size(struct run_spec *r, const char *folder, struct err *e) MUST_
  * iterations is not part of it: a run may be made longer. */
 char *run_identity(const struct run_spec *r);
 
-/* run_id = first 16 hex digits of the SHA-256 of the identity. */
-void run_id_of(char out[CODEC_RUN_ID_BYTES], const char *identity);
+/* run_id of a folder that holds no run yet: 16 hex digits of the SHA-256 of the identity, on which the ids of
+ * trajectories and with them all noise depend, and 16 random ones, by which a replay that has seen another folder's
+ * run of the same settings (of another reward, say) keeps the two apart. */
+int run_id_new(char out[CODEC_RUN_ID_BYTES], const char *identity, struct err *e) MUST_USE;
 
 #endif

@@ -73,7 +73,8 @@ static void first_difference(const char *a, const char *b, char out[128])
     snprintf(out, 128, "%.*s", (int)strcspn(a, "\n"), a);
 }
 
-static int check_same_run(const char *path, const char *id, const char *identity, struct err *e)
+/* The run that the folder holds; refused where it was made with other settings. */
+static int same_run(char id[CODEC_RUN_ID_BYTES], const char *path, const char *identity, struct err *e)
 {
     struct json *doc;
     const char *old_id, *old_identity;
@@ -83,7 +84,7 @@ static int check_same_run(const char *path, const char *id, const char *identity
     if (json_get_string(doc, "run_id", CODEC_RUN_ID_BYTES - 1, &old_id, e) < 0 ||
         json_get_string(doc, "identity", SMALL_FILE_BYTES_MAX, &old_identity, e) < 0) {
         err_wrap(e, "%s", path);
-    } else if (strcmp(old_id, id) != 0) {
+    } else if (strcmp(old_identity, identity) != 0) {
         char was[128], is[128];
         first_difference(old_identity, identity, was);
         first_difference(identity, old_identity, is);
@@ -92,6 +93,7 @@ static int check_same_run(const char *path, const char *id, const char *identity
                 "another store.data for a new run (%s)",
                 old_id, was, is, path);
     } else {
+        snprintf(id, CODEC_RUN_ID_BYTES, "%s", old_id);
         rc = 0;
     }
     json_free(doc);
@@ -103,10 +105,8 @@ static int settle_run(struct store *s, struct err *e)
     char path[FILE_PATH_BYTES_MAX];
     char *identity = run_identity(&s->run);
     int rc = -1;
-    run_id_of(s->run.run_id, identity);
-    if (data_path(s, "run.json", path, e) < 0)
-        goto out;
-    if (file_exists(path) && check_same_run(path, s->run.run_id, identity, e) < 0)
+    if (data_path(s, "run.json", path, e) < 0 ||
+        (file_exists(path) ? same_run(s->run.run_id, path, identity, e) : run_id_new(s->run.run_id, identity, e)) < 0)
         goto out;
     struct json *doc = json_new_object();
     size_t n;

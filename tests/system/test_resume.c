@@ -1,6 +1,7 @@
 /* Bitwise resume: 2N updates at once give the same policies and the same checkpoint as a trainer
  * that is killed with SIGKILL at random points (KILLS of them; 2) and goes on from its checkpoint
  * and the logged batches. And of two trainers the older one is shut out. */
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -256,6 +257,39 @@ START_TEST(the_run_goes_on_from_the_checkpoint_before_a_damaged_one)
 }
 END_TEST
 
-SUITE("system/resume", 900, a_killed_trainer_repeats_every_bit,
+/* Its data is gone, or is another folder: what Redis keeps of the run before is not its own. */
+START_TEST(a_new_store_beside_a_used_redis_is_a_new_run)
+{
+    static struct ring ring;
+    static const char *const first[] = {"run.iterations=5", "replay.items_min=4", NULL};
+    char data[PROC_PATH_BYTES + 16];
+    struct status before, after;
+    struct err e;
+    ring_open(&ring, &(struct ring_options){.samplers = 1, .settings = first});
+    ring_start_all(&ring);
+    for (int round = 0; round < 2; round++) {
+        static const enum ring_part order[] = {RING_TRAINER, RING_SAMPLER, RING_SCORER};
+        for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+            ck_assert_msg(ring_wait_end(&ring, order[i], 0, RUN_MS) == 0, "%s: see %s/log", ring_part_name(order[i]),
+                          ring.folder);
+        ck_assert(ring_status(&ring, round == 0 ? &before : &after));
+        if (round == 1)
+            break;
+        ring_end(&ring, RING_STORE, 0, START_MS);
+        snprintf(data, sizeof data, "%s/store", ring.folder);
+        ck_assert_msg(file_remove_tree(data, &e) == 0, "%s", e.text);
+        ring_start(&ring, RING_STORE, 0);
+        for (size_t i = sizeof order / sizeof *order; i-- > 0;)
+            ring_start(&ring, order[i], 0);
+    }
+    ck_assert_str_ne(before.run_id, after.run_id);
+    ck_assert_uint_eq(ring_log_count(&ring, RING_TRAINER, 0, "\"event\":\"update\""), 10);
+    status_done(&before);
+    status_done(&after);
+    ring_close(&ring);
+}
+END_TEST
+
+SUITE("system/resume", 900, a_new_store_beside_a_used_redis_is_a_new_run, a_killed_trainer_repeats_every_bit,
       of_two_trainers_the_older_ends_without_another_write,
       the_run_goes_on_from_the_checkpoint_before_a_damaged_one)

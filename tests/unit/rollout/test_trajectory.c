@@ -22,6 +22,7 @@ START_TEST(an_id_is_a_function_of_run_slot_and_counter)
     } others[] = {{"0123456789abcdef", 2, 1},
                   {"0123456789abcdef", 1, 3},
                   {"0123456789abcdeg", 1, 2},
+                  {"0123456789abcde", 1, 2},
                   {"", 1, 2},
                   {"0123456789abcdef", 1, (uint64_t)2 << 32},
                   {"0123456789abcdef", 1, (uint64_t)1 << 32 | 2}};
@@ -29,6 +30,8 @@ START_TEST(an_id_is_a_function_of_run_slot_and_counter)
         trajectory_id(b, others[i].run, others[i].slot, others[i].counter);
         ck_assert_msg(memcmp(a, b, sizeof a) != 0, "case %zu has the same id", i);
     }
+    trajectory_id(b, "0123456789abcdeffedcba9876543210", 1, 2); /* the folder's half */
+    ck_assert_mem_eq(a, b, sizeof a);
 }
 END_TEST
 

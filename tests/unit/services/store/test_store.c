@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "rollout/trajectory.h"
 #include "support/folder.h"
 #include "support/suite.h"
 
@@ -241,7 +242,7 @@ START_TEST(the_run_holds_the_model_files_and_the_prompts)
         ck_assert_str_eq(r->model[i].path, files[i]);
     ck_assert_uint_eq(r->prompt_count, 2);
     ck_assert_uint_eq(r->latent_height, 8);
-    ck_assert_uint_eq(strlen(r->run_id), 16);
+    ck_assert_uint_eq(strlen(r->run_id), CODEC_RUN_ID_BYTES - 1);
     struct message *m = ask(s, get_blob(r->prompts_digest), MESSAGE_BLOB);
     char got[256];
     snprintf(got, sizeof got, "%.*s", (int)m->payload_bytes, (const char *)m->payload);
@@ -330,6 +331,37 @@ START_TEST(the_same_settings_are_the_same_run_and_others_are_refused)
     run.steps = 12;
     ck_assert_int_eq(try_open(&s, &e), -1);
     ck_assert_msg(strstr(e.text, "run.steps=20, not run.steps=12") != NULL, "%s", e.text);
+}
+END_TEST
+
+/* Trajectories draw by the first half of the id; what is kept of them elsewhere goes by the whole. */
+START_TEST(another_folder_is_another_run_that_draws_the_same)
+{
+    enum { HALF = TRAJECTORY_RUN_DIGITS };
+    char id[CODEC_RUN_ID_BYTES];
+    struct err e;
+    setup();
+    struct store *s = open_store();
+    snprintf(id, sizeof id, "%s", store_run(s)->run_id);
+    store_close(s);
+    ck_assert_uint_eq(strspn(id, "0123456789abcdef"), sizeof id - 1);
+    ck_assert_int_eq(file_remove_tree(in_test_folder("data"), &e), 0);
+    s = open_store();
+    ck_assert_mem_eq(store_run(s)->run_id, id, HALF);
+    ck_assert_str_ne(store_run(s)->run_id + HALF, id + HALF);
+    store_close(s);
+
+    /* a folder from before there was a second half */
+    char *text;
+    ck_assert_int_eq(file_read_all(in_test_folder("data/run.json"), 4096, &text, NULL, &e), 0);
+    id[HALF] = 0;
+    char *rest = strstr(text, id) + HALF;
+    memmove(rest, rest + HALF, strlen(rest + HALF) + 1);
+    put_in_test_folder("data/run.json", text);
+    mem_free(text);
+    s = open_store();
+    ck_assert_str_eq(store_run(s)->run_id, id);
+    store_close(s);
 }
 END_TEST
 
@@ -861,6 +893,7 @@ END_TEST
 SUITE("services/store", 60, the_run_holds_the_model_files_and_the_prompts,
       tables_of_prompts_are_read_by_their_header,
       the_same_settings_are_the_same_run_and_others_are_refused,
+      another_folder_is_another_run_that_draws_the_same,
       every_setting_that_trajectories_depend_on_is_in_a_runs_identity,
       two_stores_on_one_folder_are_refused, slots_and_tokens_never_come_twice_across_restarts,
       a_repeated_request_gets_the_token_it_was_given,
