@@ -35,25 +35,15 @@ static int add_prompt(size_t *count, struct buf *out, const struct json *in, con
         return err_set(e, ERR_INVALID, "longer than %d bytes", TRAJECTORY_PROMPT_BYTES_MAX);
     if (*count == CODEC_PROMPTS_MAX)
         return err_set(e, ERR_INVALID, "more than %d prompts", CODEC_PROMPTS_MAX);
-    struct json *line = json_new_object();
-    json_set_string(line, "prompt", prompt);
-    json_set_string(line, "tag", tag);
     if (metadata != NULL) {
-        struct json *copy = json_clone(metadata);
         size_t n;
-        char *shown = json_print(copy, JSON_LINE, &n);
-        mem_free(shown);
-        json_set(line, "metadata", &copy);
-        if (n > TRAJECTORY_METADATA_BYTES_MAX) {
-            json_free(line);
-            return err_set(e, ERR_INVALID, "metadata: longer than %d bytes",
-                           TRAJECTORY_METADATA_BYTES_MAX);
-        }
+        mem_free(json_print(metadata, JSON_LINE, &n));
+        if (n > TRAJECTORY_METADATA_BYTES_MAX)
+            return err_set(e, ERR_INVALID, "metadata: longer than %d bytes", TRAJECTORY_METADATA_BYTES_MAX);
     }
-    char *shown = json_print(line, JSON_LINE, NULL);
-    buf_format(out, "%s\n", shown);
-    mem_free(shown);
-    json_free(line);
+    char *line = prompt_set_line(prompt, tag, metadata);
+    buf_format(out, "%s\n", line);
+    mem_free(line);
     ++*count;
     return 0;
 }

@@ -1,6 +1,5 @@
 #include "run/prompt_set.h"
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "rollout/trajectory.h"
@@ -37,6 +36,20 @@ static int parse_line(struct run_prompt *out, const char *line, size_t bytes, st
 out:
     json_free(v);
     return rc;
+}
+
+char *prompt_set_line(const char *prompt, const char *tag, const struct json *metadata)
+{
+    struct json *line = json_new_object();
+    json_set_string(line, "prompt", prompt);
+    json_set_string(line, "tag", tag);
+    if (metadata != NULL) {
+        struct json *copy = json_clone(metadata);
+        json_set(line, "metadata", &copy);
+    }
+    char *text = json_print(line, JSON_LINE, NULL);
+    json_free(line);
+    return text;
 }
 
 static bool is_blank(const char *text, size_t bytes)

@@ -4,6 +4,7 @@
 #define DAGLINE_RUN_PROMPT_SET_H
 
 #include "base/err.h"
+#include "base/json.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,6 +25,8 @@ struct prompt_set {
 
 /* ERR_INVALID names the line. Empty lines are skipped; no prompt at all is an error. */
 int prompt_set_parse(struct prompt_set *out, const char *jsonl, size_t bytes, struct err *e) MUST_USE;
+/* One line of such a blob, without its newline; metadata NULL: none. Freed with mem_free. */
+char *prompt_set_line(const char *prompt, const char *tag, const struct json *metadata);
 /* Accepts zeroed memory. */
 void prompt_set_done(struct prompt_set *p);
 

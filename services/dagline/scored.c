@@ -78,19 +78,14 @@ static int read_scores(double *sum, const char *answer, size_t n, struct err *e)
 /* As --prompt-file wants it: a command line has no room for the longest. */
 static int write_prompt(const char *path, const struct run_prompt *prompt, struct err *e)
 {
-    struct json *line = json_new_object(), *metadata;
-    size_t n;
-    json_set_string(line, "prompt", prompt->text);
-    json_set_string(line, "tag", prompt->tag);
-    int rc = 0;
+    struct json *metadata = NULL;
     if (prompt->metadata[0] != 0 &&
-        (rc = json_parse(&metadata, prompt->metadata, strlen(prompt->metadata), PROMPT_SET_LINE_BYTES_MAX, e)) == 0)
-        json_set(line, "metadata", &metadata);
-    char *const text = json_print(line, JSON_LINE, &n);
-    if (rc == 0)
-        rc = file_replace(path, text, n, 0644, e);
+        json_parse(&metadata, prompt->metadata, strlen(prompt->metadata), PROMPT_SET_LINE_BYTES_MAX, e) < 0)
+        return -1;
+    char *const text = prompt_set_line(prompt->text, prompt->tag, metadata);
+    const int rc = file_replace(path, text, strlen(text), 0644, e);
     mem_free(text);
-    json_free(line);
+    json_free(metadata);
     return rc;
 }
 

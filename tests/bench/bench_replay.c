@@ -8,6 +8,7 @@
 #include "replay/replay_codec.h"
 #include "replay/replay_redis.h"
 #include "support/bench.h"
+#include "support/proc.h"
 #include "support/trajectories.h"
 
 #include <stdio.h>
@@ -180,22 +181,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/redis.sock", folder);
     snprintf(log, sizeof log, "%s/redis.log", folder);
     snprintf(address, sizeof address, "unix:%s", path);
-    const char *const arguments[] = {"redis-server",
-                                     "--port",
-                                     "0",
-                                     "--unixsocket",
-                                     path,
-                                     "--dir",
-                                     folder,
-                                     "--appendonly",
-                                     "yes",
-                                     "--appendfsync",
-                                     "everysec",
-                                     "--save",
-                                     "",
-                                     "--maxmemory-policy",
-                                     "noeviction",
-                                     NULL};
+    const char *const arguments[] = {PROC_REDIS_ARGUMENTS(path, folder), NULL};
     process_init(&server, "redis", log, arguments);
     int rc = process_start(&server, &e);
     if (rc == 0)

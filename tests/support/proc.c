@@ -214,24 +214,8 @@ bool proc_redis_answers(const struct proc_redis *r)
 
 void proc_redis_again(struct proc_redis *r, const char *const *extra)
 {
-    const char *argv[48] = {"redis-server",
-                            "--port",
-                            "0",
-                            "--unixsocket",
-                            r->socket,
-                            "--dir",
-                            r->folder,
-                            "--appendonly",
-                            "yes",
-                            "--appendfsync",
-                            "everysec",
-                            "--save",
-                            "",
-                            "--maxmemory-policy",
-                            "noeviction",
-                            "--daemonize",
-                            "no"};
-    size_t n = 17;
+    const char *argv[48] = {PROC_REDIS_ARGUMENTS(r->socket, r->folder)};
+    size_t n = 15;
     for (; extra != NULL && *extra != NULL && n < 47; extra++)
         argv[n++] = *extra;
     unlink(r->socket);

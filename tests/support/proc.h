@@ -44,6 +44,11 @@ void proc_wait_port(uint16_t port, int timeout_ms);
 /* The whole text of a small file, "" where it does not exist; the caller frees with free(). */
 char *proc_read(const char *path);
 
+/* redis-server's arguments: a unix socket alone, no snapshots, an append-only file synced every second. */
+#define PROC_REDIS_ARGUMENTS(socket, folder)                                                                   \
+    "redis-server", "--port", "0", "--unixsocket", (socket), "--dir", (folder), "--appendonly", "yes",         \
+        "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"
+
 /* A private redis-server on a unix socket in `folder`: no TCP port, noeviction, AOF everysec. */
 struct proc_redis {
     struct proc proc;

@@ -156,22 +156,7 @@ static void add_redis(struct ring *r)
     char folder[PROC_PATH_BYTES + 16], log[PROC_PATH_BYTES + 64];
     snprintf(folder, sizeof folder, "%s/replay", r->folder);
     snprintf(log, sizeof log, "%s/log/redis.log", r->folder);
-    const char *const arguments[] = {"redis-server",
-                                     "--port",
-                                     "0",
-                                     "--unixsocket",
-                                     r->redis_socket,
-                                     "--dir",
-                                     folder,
-                                     "--appendonly",
-                                     "yes",
-                                     "--appendfsync",
-                                     "everysec",
-                                     "--save",
-                                     "",
-                                     "--maxmemory-policy",
-                                     "noeviction",
-                                     NULL};
+    const char *const arguments[] = {PROC_REDIS_ARGUMENTS(r->redis_socket, folder), NULL};
     process_init(&r->process[RING_REDIS], "redis", log, arguments);
 }
 
