@@ -609,6 +609,14 @@ struct config_given config_given(const struct config *c, size_t i)
     return (struct config_given){c->given[i].key, c->given[i].value, c->given[i].origin};
 }
 
+const char *config_given_value(const struct config *c, const char *key)
+{
+    for (size_t i = 0; i < c->given_count; i++)
+        if (strcmp(c->given[i].key, key) == 0)
+            return c->given[i].value;
+    return NULL;
+}
+
 const char *config_origin(const struct config *c, const char *key)
 {
     struct place p;

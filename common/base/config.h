@@ -219,6 +219,8 @@ struct config_given {
 };
 size_t config_given_count(const struct config *c);
 struct config_given config_given(const struct config *c, size_t i);
+/* The value of one of them, NULL where the key was not given. */
+const char *config_given_value(const struct config *c, const char *key);
 
 /* Where the value of a known key came from ("default" where nowhere else); NULL for an unknown key. */
 const char *config_origin(const struct config *c, const char *key);

@@ -23,6 +23,20 @@ double objective_decay(double last, uint64_t step, uint64_t steps_total)
     return past >= most ? last : 1.0 + (last - 1.0) * past / most;
 }
 
+bool objective_named(enum objective_kind *out, const char *name)
+{
+    const char *at = OBJECTIVE_NAMES;
+    for (int kind = 0; kind < OBJECTIVE_KINDS; kind++) {
+        const size_t n = strcspn(at, "|");
+        if (strlen(name) == n && memcmp(at, name, n) == 0) {
+            *out = (enum objective_kind)kind;
+            return true;
+        }
+        at += n + (at[n] != 0);
+    }
+    return false;
+}
+
 struct objective_needs objective_needs(enum objective_kind kind)
 {
     static const struct objective_needs needs[OBJECTIVE_KINDS] = {

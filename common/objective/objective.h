@@ -33,6 +33,11 @@ enum objective_kind {
     OBJECTIVE_KINDS
 };
 
+/* Their names, in this order. */
+#define OBJECTIVE_NAMES "dag_db|dag_subtb|dag_kl|tb|vargrad|residual_db|rtb|relative_vargrad|group_softmax|ddpo"
+/* False where no kind has that name. */
+bool objective_named(enum objective_kind *out, const char *name);
+
 /* What an objective reads, so that nothing else is computed. */
 struct objective_needs {
     bool whole_batch; /* its coefficients depend on the whole update: the batch is scored once before */

@@ -71,22 +71,13 @@ static int run_dir(char dir[FILE_PATH_BYTES_MAX], const char *given, struct err 
     return realpath(path, dir) != NULL ? 0 : err_sys(e, errno, "%s", path);
 }
 
-/* The value that the caller chose, NULL where he did not. */
-static const char *given_value(const struct config *c, const char *key)
-{
-    for (size_t i = 0; i < config_given_count(c); i++)
-        if (strcmp(config_given(c, i).key, key) == 0)
-            return config_given(c, i).value;
-    return NULL;
-}
-
 /* The embedded model and its prompts, unless the caller has chosen others. */
 static int choose_model(struct config *c, const char *model, struct err *e)
 {
     char prompts[FILE_PATH_BYTES_MAX];
-    if (given_value(c, "store.model") == NULL && config_put(c, "store.model", model, "embedded model", e) < 0)
+    if (config_given_value(c, "store.model") == NULL && config_put(c, "store.model", model, "embedded model", e) < 0)
         return -1;
-    if (given_value(c, "store.prompts") != NULL)
+    if (config_given_value(c, "store.prompts") != NULL)
         return 0;
     return file_join(prompts, model, "prompts.jsonl", e) < 0
                ? -1
@@ -98,7 +89,7 @@ static int choose_ports(struct config *c, struct err *e)
 {
     static const char *const keys[] = {"store.listen", "scorer.listen", "trainer.listen", "sampler.listen"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (given_value(c, keys[i]) == NULL && config_put(c, keys[i], "", "a run on this machine", e) < 0)
+        if (config_given_value(c, keys[i]) == NULL && config_put(c, keys[i], "", "a run on this machine", e) < 0)
             return -1;
     return 0;
 }
@@ -108,19 +99,19 @@ static int evaluate_prompts(const struct local_params *p, const struct config *c
 {
     if (p->judge)
         return (int)p->evaluate_prompts;
-    return given_value(c, "local.evaluate_prompts") != NULL ? (int)p->evaluate_prompts : OWN_PROMPTS;
+    return config_given_value(c, "local.evaluate_prompts") != NULL ? (int)p->evaluate_prompts : OWN_PROMPTS;
 }
 
 static const char *prompts_column(const struct config *c)
 {
-    const char *const given = given_value(c, "store.prompts_column");
+    const char *const given = config_given_value(c, "store.prompts_column");
     return given != NULL ? given : "prompt";
 }
 
 /* The model that the caller chose, NULL where it is the embedded one. */
 static const char *own_model(const struct config *c, const char *embedded)
 {
-    const char *const given = given_value(c, "store.model");
+    const char *const given = config_given_value(c, "store.model");
     return given == NULL || strcmp(given, embedded) == 0 ? NULL : given;
 }
 
@@ -141,17 +132,17 @@ static int run_with(const struct local_params *p, struct config *c, const char *
         .binaries = binaries,
         .samplers = (int)p->samplers,
         .judge = p->judge,
-        .judge_listen = given_value(c, "judge.listen"),
+        .judge_listen = config_given_value(c, "judge.listen"),
         .redis = p->redis,
         .replay_bytes = p->redis_memory_bytes,
         .evaluate_prompts = evaluate_prompts(p, c),
-        .evaluate_pictures = p->judge || given_value(c, "local.evaluate_pictures") != NULL ? (int)p->evaluate_pictures : 1,
+        .evaluate_pictures = p->judge || config_given_value(c, "local.evaluate_pictures") != NULL ? (int)p->evaluate_pictures : 1,
         .evaluate_seed = (uint64_t)p->evaluate_seed,
         .evaluate_file = p->evaluate_file,
         .evaluate_column = prompts_column(c),
         .silence_ms = p->silence_ms,
     };
-    if (p->judge && given_value(c, "reward.url") != NULL)
+    if (p->judge && config_given_value(c, "reward.url") != NULL)
         printf("reward.url is not asked: the shapes judge is the reward unless --no-judge is given\n");
     if (p->judge && p->evaluate_file[0] != 0)
         printf("local.evaluate_file is not read: the table is of the embedded world's prompts unless --no-judge is given\n");

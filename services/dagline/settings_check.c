@@ -4,6 +4,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "dagline/process.h"
+#include "run/run_rules.h"
+#include "wire/run_params.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -87,12 +89,42 @@ static int check(const struct config *c, const struct owner *owners, size_t coun
     return rc;
 }
 
+/* What c gives of the section `run`, over its defaults. */
+static int read_run(struct run_spec *run, const struct config *c, struct err *e)
+{
+    static const struct config_app app = {.name = "run", .about = ""};
+    struct run_params p;
+    const struct config_binding binding = {&run_table, &p};
+    struct config *const of_run = config_new(&app, &binding, 1);
+    int rc = 0;
+    for (size_t i = 0; i < config_given_count(c) && rc == 0; i++) {
+        const struct config_given g = config_given(c, i);
+        rc = strncmp(g.key, "run.", 4) == 0 ? config_put(of_run, g.key, g.value, g.origin, e) : 0;
+    }
+    run_params_apply(run, &p);
+    config_free(of_run);
+    return rc;
+}
+
+/* Those between settings of two services, where both are given. */
+static int check_rules(const struct config *c, struct err *e)
+{
+    const char *const objective = config_given_value(c, "trainer.objective"), *const batch = config_given_value(c, "trainer.batch");
+    struct run_spec run = {0};
+    enum objective_kind kind;
+    if (read_run(&run, c, e) < 0)
+        return -1;
+    if (objective != NULL && objective_named(&kind, objective) && run_rules_objective(&run, kind, e) < 0)
+        return -1;
+    return batch == NULL ? 0 : run_rules_batch(&run, (uint32_t)strtoul(batch, NULL, 10), e);
+}
+
 int settings_check_services(const struct config *c, struct err *e)
 {
     static const struct owner services[BINARIES_MAX] = {
         {"dagline-store", NULL}, {"dagline-shapes-judge", NULL}, {"dagline-scorer", NULL}, {"dagline-trainer", NULL},
         {"dagline-sampler", NULL}};
-    return check(c, services, BINARIES_MAX, e);
+    return check(c, services, BINARIES_MAX, e) < 0 ? -1 : check_rules(c, e);
 }
 
 int settings_check_run(const struct config *c, struct err *e)

@@ -3,8 +3,9 @@
 #define DAGLINE_TRAINER_PARAMS_H
 
 #include "base/config.h"
+#include "objective/objective.h"
 
-/* Choices are in the order of enum replay_selector, objective_kind, objective_ratio and learner_psi. */
+/* Choices are in the order of enum replay_selector, objective_ratio and learner_psi. */
 #define TRAINER_PARAMS(P, S)                                                                              \
     P(S, text, cache, "data/cache", "", "1000", "", "folder for the model's files, fetched from the store") \
     P(S, integer, threads, "0", "0", "256", "", "0: one for each CPU it may use")                          \
@@ -13,9 +14,7 @@
       "which trajectories of the replay an update takes")                                                 \
     P(S, real, priority_k, "0.01", "1e-6", "1000", "", "k of the rank selectors: p ~ 1 / (k N + rank)")   \
     P(S, integer, checkpoint_every, "5", "1", "1000000", "updates", "between checkpoints")                \
-    P(S, choice, objective, "dag_db",                                                                     \
-      "dag_db|dag_subtb|dag_kl|tb|vargrad|residual_db|rtb|relative_vargrad|group_softmax|ddpo", "", "",   \
-      "what is trained towards (docs/numerics.md)")                                                       \
+    P(S, choice, objective, "dag_db", OBJECTIVE_NAMES, "", "", "what is trained towards (docs/numerics.md)") \
     P(S, real, scale, "0", "0", "1", "", "S on log-densities: 0 = 1/D (mean over elements), 1 = nats")    \
     P(S, real, beta, "50", "0", "1e9", "", "log R = beta * reward, in the unit of scale")                 \
     P(S, real, beta_warmup, "0.5", "0", "1", "share", "beta grows linearly over this share of the updates") \

@@ -9,6 +9,7 @@
 #include "metrics/stats.h"
 #include "run/monitor.h"
 #include "run/run_chain.h"
+#include "run/run_rules.h"
 #include "wire/store_client.h"
 
 #include <math.h>
@@ -430,26 +431,9 @@ static int restore(struct trainer *t, struct err *e)
     return rewind_replay(t, ck.step, e) < 0 || commit(t, ck.step, e) < 0 ? -1 : publish_policy(t, e);
 }
 
-/* Whether the run gives the objective what it reads. */
-static int check_objective(const struct run_spec *run, enum objective_kind kind, struct err *e)
-{
-    const struct objective_needs needs = objective_needs(kind);
-    if (needs.whole_chain && run->transition_fraction < 1.0)
-        return err_set(e, ERR_INVALID, "trainer.objective sums over whole chains: it needs run.transition_fraction 1, not %g",
-                       run->transition_fraction);
-    if (needs.noising && run->eta != 1.0)
-        return err_set(e, ERR_INVALID, "trainer.objective balances against the noising kernel: it needs run.eta 1, not %g "
-                       "(residual_db, rtb and relative_vargrad take any eta above 0)", run->eta);
-    if (needs.groups && run->group_size < 2)
-        return err_set(e, ERR_INVALID, "trainer.objective compares chains of one prompt: it needs run.group_size 2 or more");
-    return 0;
-}
-
 static int open_learner(struct trainer *t, struct err *e)
 {
     char folder[FILE_PATH_BYTES_MAX];
-    if (check_objective(&t->run, t->o.learner.objective.kind, e) < 0)
-        return -1;
     if (file_join(folder, t->o.cache, t->run.run_id, e) < 0 ||
         store_client_model_fetch(t->store, &t->run, folder, e) < 0)
         return err_wrap(e, "fetching the model");
@@ -480,13 +464,9 @@ int trainer_open(struct trainer **out, struct wire_net *net, struct loop *loop,
         store_client_run(t->store, &t->run, e) < 0 || store_client_token_take(t->store, &t->token, e) < 0)
         goto fail;
     run_chain_digest(t->chain, &t->run);
-    if (t->run.lockstep && t->run.lockstep_batch != o->batch) {
-        err_set(e, ERR_INVALID, "run.lockstep_batch is %u and trainer.batch is %u: in lockstep they must be the same",
-                t->run.lockstep_batch, o->batch);
-        goto fail;
-    }
     t->o.replay.run_id = t->run.run_id;
-    if (open_learner(t, e) < 0 || open_replay(t, e) < 0 || restore(t, e) < 0)
+    if (run_rules_objective(&t->run, o->learner.objective.kind, e) < 0 || run_rules_batch(&t->run, o->batch, e) < 0 ||
+        open_learner(t, e) < 0 || open_replay(t, e) < 0 || restore(t, e) < 0)
         goto fail;
     log_event(LOG_INFO, "ready", "run=%s token=%llu step=%llu bytes_bound=%llu", t->run.run_id,
               (unsigned long long)t->token, (unsigned long long)learner_step(t->learner),

@@ -17,7 +17,7 @@ diffusion: base io nn
 rewards:   base io nn shapes diffusion
 wire:      base rollout metrics
 replay:    base rollout metrics
-run:       base io nn rollout metrics shapes diffusion rewards wire
+run:       base io nn rollout metrics objective shapes diffusion rewards wire
 '
 # library header: the files that may include it (patterns); tests are free
 doors='

@@ -172,7 +172,9 @@ START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
                {"reward.url=none", "dagline-scorer: reward.url: none: write http://HOST:PORT"},
                {"reward.bearer=/none", "dagline-scorer: reward.bearer: "},
                {"reward.backend=builtin:aesthetic", "dagline-scorer: reward.clip is empty"},
-               {"rewards.a.backend=none", "dagline-scorer: rewards.a: reward.backend none is not known"}};
+               {"rewards.a.backend=none", "dagline-scorer: rewards.a: reward.backend none is not known"},
+               {"run.eta=0.5", "dagline run: trainer.objective balances against the noising kernel: it needs run.eta 1"}};
+
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--check", "--set", bad[i].set), 1);
         char *said = proc_read(in_test_folder("log"));
@@ -181,6 +183,7 @@ START_TEST(a_setting_that_a_service_refuses_ends_the_start_and_fails_the_check)
         unlink(in_test_folder("log"));
     }
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--check", "--no-judge", "--evaluate-file", "/none.txt"), 1);
+    ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--check", "--set", "run.lockstep=yes", "--set", "trainer.batch=8"), 1);
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--print-config", "--set", "store.prompts=/none.txt"), 0);
     ck_assert_int_eq(DAGLINE(in_test_folder("log"), "run", "--dir", in_test_folder("none"), "--set", bad[0].set), 1);
     ck_assert(!file_exists(in_test_folder("none")));
