@@ -173,6 +173,16 @@ static void folder_of(const char *path, char out[FILE_PATH_BYTES_MAX])
         snprintf(out, FILE_PATH_BYTES_MAX, "%.*s", (int)(slash - path), path);
 }
 
+int file_check_place(const char *path, struct err *e)
+{
+    char folder[FILE_PATH_BYTES_MAX];
+    struct stat st;
+    if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a link, a device: what it is shows when it is written */
+        return S_ISDIR(st.st_mode) ? err_set(e, ERR_INVALID, "%s is a folder", path) : 0;
+    folder_of(path, folder);
+    return faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0 ? 0 : err_sys(e, errno, "%s cannot be made in %s", path, folder);
+}
+
 static int lock_whole(int fd)
 {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

@@ -48,6 +48,9 @@ int file_replace(const char *path, const void *data, size_t bytes, unsigned mode
 typedef int file_fill(int fd, const char *path, void *arg, struct err *e);
 int file_replace_with(const char *path, unsigned mode, file_fill *fill, void *arg, struct err *e) MUST_USE;
 
+/* Whether file_replace(path) finds a folder that it may write into: asked before the work whose result goes there. */
+int file_check_place(const char *path, struct err *e) MUST_USE;
+
 /* Appends with one write call, so that lines of several writers do not mix; creates the file.  What could not be appended
  * whole is not there at all. */
 int file_append(const char *path, const void *data, size_t bytes, struct err *e) MUST_USE;

@@ -122,6 +122,22 @@ static int fill_then_fail(int fd, const char *path, void *arg, struct err *e)
     return err_set(e, ERR_NONFINITE, "the source broke");
 }
 
+START_TEST(a_place_is_where_a_file_can_be_made)
+{
+    static const char *const good[] = {"f", "./f", "/tmp/f", "/dev/null", "link"};
+    struct err e;
+    in_temp_folder();
+    ck_assert_int_eq(symlink("/nowhere/x", "link"), 0);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        ck_assert_msg(file_check_place(good[i], &e) == 0, "%s", e.text);
+    ck_assert_int_eq(file_check_place("/nowhere/x", &e), -1);
+    ck_assert_str_eq(e.text, "/nowhere/x cannot be made in /nowhere: No such file or directory");
+    ck_assert_int_eq(file_check_place("link/x", &e), -1);
+    ck_assert_int_eq(file_check_place("/tmp", &e), -1);
+    drop_temp_folder();
+}
+END_TEST
+
 START_TEST(a_failed_replace_leaves_the_old_file_and_nothing_else)
 {
     in_temp_folder();
@@ -408,7 +424,7 @@ END_TEST
 
 SUITE("base/file", 20, what_was_written_is_read_back_terminated,
       the_bound_on_a_read_holds_for_files_and_for_pipes, errors_name_the_step_and_the_path,
-      a_failed_replace_leaves_the_old_file_and_nothing_else, a_full_disk_is_reported,
+      a_place_is_where_a_file_can_be_made, a_failed_replace_leaves_the_old_file_and_nothing_else, a_full_disk_is_reported,
       replace_sets_the_permission_and_passes_over_leftovers,
       what_a_killed_writer_left_is_removed_by_the_next_one, writers_of_one_file_do_not_take_each_others_for_orphans, a_link_a_device_and_a_pipe_stay, append_adds_and_size_tells,
       a_line_that_a_full_disk_tears_is_taken_back,
