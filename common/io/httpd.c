@@ -206,6 +206,7 @@ int httpd_start(struct httpd **out, const struct httpd_options *o, httpd_handler
     h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h,                                 //
                                  MHD_OPTION_SOCK_ADDR, address->ai_addr,                              //
                                  MHD_OPTION_CONNECTION_LIMIT, connections > threads ? connections : threads,  //
+                                 MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_each,             //
                                  MHD_OPTION_CONNECTION_TIMEOUT, or_default(o->idle_s, IDLE_S_DEFAULT),  //
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_BYTES_MAX,                //
                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,                        //

@@ -45,10 +45,13 @@ struct httpd_reply {
 
 typedef void httpd_handler(void *arg, const struct httpd_request *request, struct httpd_reply *reply);
 
+#define HTTPD_PAGE_CONNECTIONS_EACH 16 /* connections_each of /healthz and /metrics: a client that leaves its open starves nobody else */
+
 struct httpd_options {
     const char *listen;      /* "127.0.0.1:9100", "0.0.0.0:80", "[::1]:0"; port 0 takes a free one */
     unsigned threads;        /* worker threads, 0: 1 */
-    unsigned connections_max;/* at one time, 0: 64 */
+    unsigned connections_max;/* at one time, 0: 64; more wait */
+    unsigned connections_each; /* of one client's address, 0: all of them; more are closed */
     unsigned idle_s;         /* a connection that says nothing is closed, 0: 30 */
     size_t body_bytes_max;   /* of a request, 0: 64 KiB */
     size_t reply_bytes_max;  /* 0: 4 MiB */

@@ -37,7 +37,7 @@ int monitor_open(struct monitor **out, const char *service, const char *listen, 
     m->metrics = metrics_new(service);
     m->alive_ms = alive_ms;
     atomic_init(&m->heard_ms, clock_mono_ms(NULL));
-    const struct httpd_options http = {.listen = listen};
+    const struct httpd_options http = {.listen = listen, .connections_each = HTTPD_PAGE_CONNECTIONS_EACH};
     if (listen[0] != 0 && httpd_start(&m->httpd, &http, on_http, m, e) < 0) {
         monitor_close(m);
         return -1;

@@ -124,8 +124,9 @@ int page_open(struct page **out, const char *listen, struct err *e)
     make_series(p);
     page_beat(p);
     if (listen[0] != 0 &&
-        httpd_start(&p->httpd, &(struct httpd_options){.listen = listen, .idle_s = 10}, handle, p,
-                    e) < 0) {
+        httpd_start(&p->httpd,
+                    &(struct httpd_options){.listen = listen, .idle_s = 10, .connections_each = HTTPD_PAGE_CONNECTIONS_EACH},
+                    handle, p, e) < 0) {
         page_close(p);
         return err_wrap(e, "scorer.http");
     }

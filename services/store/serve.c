@@ -150,7 +150,7 @@ static int open_sockets(struct server *s, struct wire_net *net, const struct net
         loop_add_timer(s->loop, TICK_MS, on_tick, s, NULL, e) < 0 ||
         loop_add_timer(s->loop, (uint32_t)p->announce_ms, on_announce, s, NULL, e) < 0)
         return -1;
-    const struct httpd_options http = {.listen = p->listen};
+    const struct httpd_options http = {.listen = p->listen, .connections_each = HTTPD_PAGE_CONNECTIONS_EACH};
     return p->listen[0] == 0 ? 0 : httpd_start(&s->httpd, &http, on_http, s, e);
 }
 

@@ -50,12 +50,20 @@ static void start(unsigned threads)
     ck_assert_uint_ne(httpd_port(server), 0);
 }
 
-static int dial(void)
+/* From 127.0.0.`own`. */
+static int dial_from(unsigned own)
 {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr = {htonl(0x7f000000u + own)}};
+    ck_assert_int_eq(bind(fd, (const struct sockaddr *)&from, sizeof from), 0);
     const struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(httpd_port(server)), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     ck_assert_int_eq(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
     return fd;
+}
+
+static int dial(void)
+{
+    return dial_from(1);
 }
 
 static void say(int fd, const char *text)
@@ -210,6 +218,26 @@ START_TEST(a_connection_beyond_the_bound_waits_for_a_place)
 }
 END_TEST
 
+START_TEST(one_clients_idle_connections_leave_room_for_the_others)
+{
+    enum { EACH = 3, MAX = 8 };
+    const struct httpd_options o = {.listen = "127.0.0.1:0", .connections_max = MAX, .connections_each = EACH};
+    struct err e = {0};
+    int fd[MAX];
+    ck_assert_msg(httpd_start(&server, &o, handle, NULL, &e) == 0, "%s", e.text);
+    for (int i = 0; i < MAX; i++)
+        fd[i] = dial_from(2);
+    ck_assert_str_eq(hear(fd[MAX - 1], "none"), ""); /* closed */
+    const int other = dial();
+    say(other, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    ck_assert_ptr_nonnull(strstr(hear(other, "GET 0 - - "), "GET 0 - - "));
+    close(other);
+    for (int i = 0; i < MAX; i++)
+        close(fd[i]);
+    httpd_stop(server, 1000);
+}
+END_TEST
+
 START_TEST(a_taken_port_or_a_bad_address_is_an_error)
 {
     start(1);
@@ -234,4 +262,4 @@ SUITE("io/httpd", 30, a_body_header_and_query_reach_the_handler, a_connection_is
       a_head_is_answered_as_a_get_without_its_body,
       errors_have_their_status_name_and_retry_after, a_body_beyond_the_bound_never_reaches_the_handler,
       stopping_lets_the_request_in_hand_finish, a_connection_beyond_the_bound_waits_for_a_place,
-      a_taken_port_or_a_bad_address_is_an_error)
+      one_clients_idle_connections_leave_room_for_the_others, a_taken_port_or_a_bad_address_is_an_error)
