@@ -21,6 +21,7 @@
 #define HELLO_EVERY_MS 1000
 #define FETCH_AGAIN_MS 1000
 #define CREDIT_PATIENCE_MS 500 /* a part of a batch is made when no more credit came for so long */
+#define RESENDS_PATIENCE 10    /* lockstep: times `resend` without a policy, at first, until its batch is made again */
 #define ALIVE_MS 60000 /* one step of a chain, of a large model on a slow machine, stays far below */
 #define POLICY_BYTES_MAX ((size_t)8 << 30)
 
@@ -47,6 +48,7 @@ struct sampler {
 
     int64_t hello_ms, report_ms, credit_ms; /* last hello and report; when credit last grew */
     int64_t rest_until_ms;                  /* sampler.rate */
+    int64_t idle_since_ms, patience_ms;     /* lockstep: nothing to make since; how long that is taken for well */
     int64_t fetch_after_ms;                 /* the store no longer had the policy */
     uint64_t progress;
     double make_seconds;
@@ -240,6 +242,24 @@ static int serve(void *arg, struct err *e)
 
 /* ---- sampling ---- */
 
+/* Lockstep, the policy's batch is made and acknowledged: whether to make it again.  Where no other policy comes for long,
+ * Redis may have lost what it acknowledged, and the trainer waits for just that; what it has it takes for duplicates.  An
+ * update may take long as well, so that the patience grows. */
+static bool make_again(struct sampler *s)
+{
+    const int64_t now = clock_mono_ms(NULL);
+    if (s->flight.count > 0 || s->idle_since_ms == 0)
+        s->idle_since_ms = now;
+    if (now - s->idle_since_ms < s->patience_ms)
+        return false;
+    log_event(LOG_WARN, "batch_again", "version=%llu waited_seconds=%.1f why=%s", (unsigned long long)s->applied.version,
+              (double)s->patience_ms / 1000.0, "no newer policy: was Redis emptied?");
+    s->patience_ms *= 2;
+    s->idle_since_ms = 0;
+    s->counter = s->applied.version * s->run.lockstep_batch;
+    return true;
+}
+
 /* How many trajectories to make now; 0: wait. */
 static size_t batch_size(struct sampler *s)
 {
@@ -253,8 +273,12 @@ static size_t batch_size(struct sampler *s)
             due = s->applied.version;
             s->counter = due * run->lockstep_batch;
         }
-        if (s->applied.version < due)
-            return 0;
+        if (s->applied.version < due) {
+            if (!make_again(s))
+                return 0;
+            due = s->applied.version;
+        }
+        s->idle_since_ms = 0;
         const uint64_t left = (due + 1) * run->lockstep_batch - s->counter;
         n = n < left ? n : left;
     }
@@ -404,6 +428,7 @@ int sampler_open(struct sampler **out, struct wire_net *net, struct loop *loop,
     /* a sampler that joins late makes the current policy's trajectories, not the first ones */
     s->counter = s->run.lockstep ? s->newest.version * s->run.lockstep_batch : 0;
     s->credit_ms = clock_mono_ms(NULL);
+    s->patience_ms = RESENDS_PATIENCE * (int64_t)o->resend_ms;
     if (gethostname(host, sizeof host - 1) < 0)
         host[0] = 0;
     log_event(LOG_INFO, "ready", "run=%s slot=%u host=%s policy=%llu bytes_bound=%llu", s->run.run_id, s->slot,

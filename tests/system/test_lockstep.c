@@ -4,6 +4,7 @@
 #include "support/suite.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #define UPDATES 6
@@ -80,6 +81,32 @@ START_TEST(a_reward_that_failed_is_asked_for_again)
 }
 END_TEST
 
+START_TEST(what_an_emptied_redis_had_acknowledged_is_made_again)
+{
+    static struct ring ring;
+    struct proc_redis redis = {0};
+    char reply[64];
+    ring_open(&ring, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_set(&ring, "sampler.resend=200ms");
+    snprintf(redis.socket, sizeof redis.socket, "%s", ring.redis_socket);
+    ring_start_all(&ring);
+    const int64_t end = ring_now_ms() + RUN_MS;
+    while (ring_log_count(&ring, RING_STORE, 0, "\"policy_published\"") < 2)
+        ring_nap(1);
+    kill(ring_process(&ring, RING_TRAINER, 0)->pid, SIGSTOP);
+    while (ring_log_count(&ring, RING_SAMPLER, 0, "\"acknowledged\"") <
+           4 * (1 + ring_log_count(&ring, RING_STORE, 0, "\"policy_published\""))) {
+        ck_assert_msg(ring_now_ms() < end, "the batch does not arrive: see %s/log", ring.folder);
+        ring_nap(5);
+    }
+    proc_redis_say(&redis, "FLUSHALL", reply, sizeof reply);
+    kill(ring_process(&ring, RING_TRAINER, 0)->pid, SIGCONT);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, 20000), 0);
+    ck_assert_uint_eq(ring_log_count(&ring, RING_SAMPLER, 0, "\"batch_again\""), 1);
+    ring_close(&ring);
+}
+END_TEST
+
 /* What it would have made first is not waited for any more. */
 START_TEST(a_sampler_that_comes_late_makes_what_is_waited_for)
 {
@@ -108,4 +135,4 @@ START_TEST(a_sampler_that_comes_late_makes_what_is_waited_for)
 END_TEST
 
 SUITE("system/lockstep", 300, a_reward_that_failed_is_asked_for_again, a_sampler_that_comes_late_makes_what_is_waited_for,
-      the_same_seed_gives_the_same_policies_twice)
+      what_an_emptied_redis_had_acknowledged_is_made_again, the_same_seed_gives_the_same_policies_twice)
