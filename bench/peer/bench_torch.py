@@ -26,7 +26,7 @@ HINT = {
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config", required=True, help="unet/config.json of a model folder")
+    p.add_argument("--unet", required=True, help="unet/config.json of a model folder")
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--latent", type=int, default=16, help="height and width")
     p.add_argument("--tokens", type=int, default=32, help="length of the condition")
@@ -87,7 +87,7 @@ def main():
 
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    with open(a.config) as f:
+    with open(a.unet) as f:
         config = {k: v for k, v in json.load(f).items() if not k.startswith("_")}
     unet = UNet2DConditionModel(**config)
     x = torch.randn(a.batch, config["in_channels"], a.latent, a.latent)

@@ -59,6 +59,16 @@ static void replace(char **text, const char *with)
     *text = copy;
 }
 
+/* An option of every command line, which a table of options may not take for itself. */
+static bool is_general(const char *name)
+{
+    static const char *const names[] = {"config", "set", "print_config", "check", "version", "help"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static void set_defaults(const struct section *s, size_t copy)
 {
     char *base = struct_of(s, copy);
@@ -70,6 +80,7 @@ static void set_defaults(const struct section *s, size_t copy)
         if (rc < 0)
             fprintf(stderr, "default of %s.%s: %s\n", s->table->section, f->name, e.text);
         assert(rc == 0); /* a default that its own bounds refuse is a mistake in the table */
+        assert(!s->table->options || !is_general(f->name));
         replace(&slot_of(s, copy, i)->value, f->otherwise);
         replace(&slot_of(s, copy, i)->origin, "default");
     }

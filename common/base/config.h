@@ -98,8 +98,8 @@ struct config_table {
     size_t count;
     size_t bytes;  /* of the section's struct */
     bool repeated; /* the binding's `out` is a struct config_copies */
-    bool options;  /* every field is also the long option --name VALUE (command lines of people); it hides a
-                      general option of the same name */
+    bool options;  /* every field is also the long option --name VALUE (command lines of people); none has the name of a
+                      general option */
 };
 
 #define CONFIG_MEMBER_integer(name) int64_t name

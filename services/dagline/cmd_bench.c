@@ -20,7 +20,7 @@
 #define LORA_RANK 4 /* as the PyTorch script that this is held against */
 
 #define BENCH_PARAMS(P, S)                                                                         \
-    P(S, text, config, "", "", "1000", "",                                                         \
+    P(S, text, unet, "", "", "1000", "",                                                           \
       "unet/config.json of a model folder; weights are drawn at random")                           \
     P(S, integer, batch, "32", "1", "4096", "samples", "of a pass")                                \
     P(S, integer, latent, "16", "1", "512", "", "height and width")                                \
@@ -59,12 +59,12 @@ static void fill(real *v, size_t n, uint32_t step)
 static int open_bench(struct bench *b, struct err *e)
 {
     struct json *j = NULL;
-    if (json_read_object(&j, b->o->config, CONFIG_BYTES_MAX, e) < 0)
+    if (json_read_object(&j, b->o->unet, CONFIG_BYTES_MAX, e) < 0)
         return -1;
     const int rc = unet_config_parse(&b->unet, j, e);
     json_free(j);
     if (rc < 0)
-        return err_wrap(e, "%s", b->o->config);
+        return err_wrap(e, "%s", b->o->unet);
     b->shape = (struct unet_shape){&b->unet, b->latent, b->latent, b->tokens, 0};
     b->params = params_new();
     unet_declare(b->params, &b->unet, (struct graph_adapter){0});
@@ -205,8 +205,8 @@ static int bench(const void *params, const char *const *arguments, size_t count,
     (void)count;
     if (strcmp(arguments[0], "unet") != 0)
         return err_set(e, ERR_USAGE, "'%.100s' cannot be timed; what can is: unet, target, tempered", arguments[0]);
-    if (o->config[0] == 0)
-        return err_set(e, ERR_USAGE, "--config unet/config.json is needed");
+    if (o->unet[0] == 0)
+        return err_set(e, ERR_USAGE, "--unet unet/config.json is needed");
     const int rc = bench_unet(&b, e);
     close_bench(&b);
     return rc;

@@ -1,4 +1,4 @@
-/* dagline bench unet --config FILE --batch B --latent N --tokens L --threads K: seconds of a
+/* dagline bench unet --unet FILE --batch B --latent N --tokens L --threads K: seconds of a
  * forward pass and of a forward and backward pass, with all weights or with adapters. */
 #ifndef DAGLINE_CMD_BENCH_H
 #define DAGLINE_CMD_BENCH_H
