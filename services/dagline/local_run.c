@@ -62,7 +62,7 @@ struct local {
     struct prompt_set held_out; /* of the evaluation, where it has its own */
 
     uint64_t points;      /* updates known, those of earlier lives included */
-    bool stopped;         /* the run's last update is made */
+    bool stopped;         /* by the trainer: the run's last update is made */
     uint64_t step;        /* newest reported */
     int quarter;          /* columns of the showcase drawn, without the base */
     double reward_first, spread_first; /* means of the first SMOOTH_UPDATES updates */
@@ -634,6 +634,11 @@ static int finish(struct local *l, struct err *e)
     tell_to_end(l, TRAINER, l->processes);
     wait_for_checkpoint(l);
     wait_gone(l, TRAINER, l->processes);
+    if (l->stopped && l->step < l->run.iterations) {
+        printf("the trainer ended the run after update %llu of %llu: trainer.path_kl_max is reached\n",
+               (unsigned long long)l->step, (unsigned long long)l->run.iterations);
+        fflush(stdout);
+    }
     int rc = -1;
     double score;
     if (fetch_policy(l, &bytes, &n, e) < 0 || showcase_column(l->showcase, "end", &score, e) < 0 ||

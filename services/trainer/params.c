@@ -29,6 +29,7 @@ int trainer_params_apply(struct trainer_options *o, const struct trainer_params 
     o->selector = (enum replay_selector)p->selector;
     o->priority_k = p->priority_k;
     o->checkpoint_every = (uint32_t)p->checkpoint_every;
+    o->path_kl_max = p->path_kl_max;
     o->learner = (struct learner_options){
         .threads = (int)p->threads,
         .lora_rank = (size_t)p->lora_rank,
@@ -63,5 +64,7 @@ int trainer_params_apply(struct trainer_options *o, const struct trainer_params 
         o->learner.psi != PSI_NONE)
         return err_set(e, ERR_INVALID,
                        "trainer.ratio: resampled needs trainer.psi: none, since nobody scores the states that it draws");
+    if (o->path_kl_max > 0.0 && o->learner.kl_states == 0)
+        return err_set(e, ERR_INVALID, "trainer.path_kl_max needs trainer.kl_states above 0: nothing is measured without");
     return flow_levels(&o->learner, p->flow_channels, e);
 }

@@ -44,6 +44,8 @@
     P(S, real, flow_scale, "10", "1e-6", "1e6", "", "log F = flow_scale * the flow network's output")     \
     P(S, integer, micro_batch, "0", "0", "65536", "states", "of one pass at most; 0: as many as memory allows") \
     P(S, integer, kl_states, "16", "0", "256", "states", "on which the path-KL to the base model is measured; 0: never") \
+    P(S, real, path_kl_max, "0", "0", "1e9", "nats",                                                      \
+      "the run ends once the mean path-KL of ten updates is above: farther from the base model pictures fall apart; 0: never") \
     P(S, text, listen, "127.0.0.1:7714", "", "255", "", "/healthz and /metrics; empty: none")
 
 CONFIG_STRUCT(trainer_params, TRAINER_PARAMS);

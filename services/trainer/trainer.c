@@ -42,6 +42,9 @@ struct trainer {
     double wait_seconds, train_seconds, publish_seconds; /* of the step under way */
     struct monitor *monitor;
     bool replay_away;
+    double path_kl[TRAINER_GUARD_UPDATES]; /* of the newest updates of this process */
+    size_t path_kls;
+    bool too_far;
 };
 
 static int report_alive(struct trainer *t, struct err *e)
@@ -341,6 +344,23 @@ static int check_batch(const struct trainer *t, struct trajectory *const *batch,
     return 0;
 }
 
+/* Notes the path-KL of an update, NAN where it was not measured, and whether the policy has gone too far from the base
+ * model. */
+static void guard(struct trainer *t, double path_kl)
+{
+    double mean = 0.0;
+    if (t->o.path_kl_max <= 0.0 || !isfinite(path_kl))
+        return;
+    t->path_kl[t->path_kls++ % TRAINER_GUARD_UPDATES] = path_kl;
+    for (size_t i = 0; i < TRAINER_GUARD_UPDATES; i++)
+        mean += t->path_kl[i] / TRAINER_GUARD_UPDATES;
+    t->too_far = t->path_kls >= TRAINER_GUARD_UPDATES && mean > t->o.path_kl_max;
+    if (t->too_far)
+        log_event(LOG_WARN, "path_kl_reached", "step=%llu mean=%.4g max=%.4g mend=%s",
+                  (unsigned long long)learner_step(t->learner), mean, t->o.path_kl_max,
+                  "the run ends; to go farther raise trainer.path_kl_max");
+}
+
 /* Priorities in, statistics out: neither is worth ending for when Redis is away at the end. */
 static int tell_replay(struct trainer *t, uint8_t (*ids)[TRAJECTORY_ID_BYTES], const double *delta, size_t n,
                        struct replay_stats *stats, struct err *e)
@@ -371,6 +391,7 @@ static int one_step(struct trainer *t, struct err *e)
     const double got = clock_mono_s(NULL);
     if (learner_update(t->learner, batch, n, &stats, delta, serve, t, e) < 0)
         goto out;
+    guard(t, stats.path_kl);
     const double trained = clock_mono_s(NULL);
     for (uint32_t i = 0; i < n; i++)
         memcpy(ids[i], batch[i]->id, sizeof ids[i]);
@@ -391,16 +412,21 @@ out:
     return rc;
 }
 
+static bool is_done(const struct trainer *t)
+{
+    return t->too_far || learner_step(t->learner) >= t->run.iterations;
+}
+
 int trainer_run(struct trainer *t, struct err *e)
 {
-    while (learner_step(t->learner) < t->run.iterations && !loop_draining(t->loop))
+    while (!is_done(t) && !loop_draining(t->loop))
         if (one_step(t, e) < 0 && e->code != ERR_CLOSED)
             return -1;
     if (write_checkpoint(t, e) < 0)
         return -1;
     log_event(LOG_INFO, "trained", "steps=%llu of=%llu", (unsigned long long)learner_step(t->learner),
               (unsigned long long)t->run.iterations);
-    return learner_step(t->learner) < t->run.iterations ? 0 : store_client_stop(t->store, e);
+    return is_done(t) ? store_client_stop(t->store, e) : 0;
 }
 
 /* ---- life ---- */

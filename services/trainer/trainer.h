@@ -27,6 +27,7 @@ struct trainer_options {
     enum replay_selector selector;
     double priority_k;
     uint32_t checkpoint_every;     /* updates */
+    double path_kl_max;            /* nats; 0: none */
     struct learner_options learner; /* model_folder, kernels, steps, seed, guidance, latents, updates_total are filled in from the run */
 };
 
@@ -36,8 +37,10 @@ int trainer_open(struct trainer **out, struct wire_net *net, struct loop *loop,
                  const struct trainer_options *o, struct err *e) MUST_USE;
 void trainer_close(struct trainer *t);
 
-/* Until the run's last update (then it tells the store to stop the run) or until the loop drains: an update under way is
- * finished and a checkpoint written. */
+/* Until the run's last update, or the first of which and the TRAINER_GUARD_UPDATES - 1 before it the mean path-KL is above
+ * path_kl_max (then it tells the store to stop the run), or until the loop drains: an update under way is finished and a
+ * checkpoint written. */
+#define TRAINER_GUARD_UPDATES 10
 int trainer_run(struct trainer *t, struct err *e) MUST_USE;
 
 uint64_t trainer_bytes_bound(const struct trainer *t);

@@ -41,6 +41,25 @@ static uint64_t checkpoint_step(struct ring *r, uint64_t *policy_version)
     return step;
 }
 
+/* As after its last update: everybody ends. */
+START_TEST(a_run_that_has_gone_too_far_ends_with_a_checkpoint)
+{
+    static const char *const settings[] = {"trainer.kl_states=4", "trainer.path_kl_max=1e-9", NULL};
+    static const enum ring_part parts[] = {RING_TRAINER, RING_SAMPLER, RING_SCORER};
+    static struct ring r;
+    uint64_t version;
+    ring_open(&r, &(struct ring_options){.samplers = 1, .settings = settings});
+    ring_start_all(&r);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        ck_assert_msg(ring_wait_end(&r, parts[i], 0, START_MS) == 0, "%s: see %s/log", ring_part_name(parts[i]), r.folder);
+    ck_assert_uint_eq(ring_log_count(&r, RING_TRAINER, 0, "\"event\":\"update\""), 10);
+    ck_assert_uint_eq(ring_log_count(&r, RING_TRAINER, 0, "\"path_kl_reached\",\"step\":10"), 1);
+    ck_assert_uint_eq(checkpoint_step(&r, &version), 10);
+    ck_assert_uint_eq(version, 10);
+    ring_close(&r);
+}
+END_TEST
+
 START_TEST(each_service_finishes_its_work_and_ends_with_0)
 {
     static struct ring r;
@@ -234,6 +253,6 @@ SUITE("system/drain", 180, a_sampler_whose_trajectories_are_too_large_says_what_
       a_sampler_whose_chains_are_too_long_says_what_to_set,
       a_sampler_whose_policy_is_gone_waits_for_a_newer_one,
       a_scorer_that_takes_less_than_samplers_send_says_what_to_set,
-      each_service_finishes_its_work_and_ends_with_0,
+      a_run_that_has_gone_too_far_ends_with_a_checkpoint, each_service_finishes_its_work_and_ends_with_0,
       a_scorer_asked_to_end_answers_what_it_has_in_hand, a_scorer_asked_to_end_does_not_wait_for_a_service_that_is_away,
       a_second_signal_ends_it_at_once, one_that_waits_for_the_store_ends_soon)
