@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -114,6 +115,22 @@ static void tell(void *arg, uint64_t iteration, double loss, const struct target
             r->dlogz_rw, r->seconds);
 }
 
+static void add_result(struct json *line, const struct target_result *r, bool diverged)
+{
+    if (diverged) {
+        json_set_int(line, "diverged_after", (int64_t)r->updates);
+    } else {
+        json_set_number(line, "dlogz", r->dlogz);
+        json_set_number(line, "dlogz_rw", r->dlogz_rw);
+        json_set_number(line, "w2", r->w2);
+        if (isfinite(r->modes_chi2)) {
+            json_set_number(line, "modes_chi2", r->modes_chi2);
+            json_set_number(line, "far", r->far);
+        }
+    }
+    json_set_number(line, "seconds", r->seconds);
+}
+
 static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
 {
     char path[FILE_PATH_BYTES_MAX] = "";
@@ -146,15 +163,10 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
         rc = target_find(&t.target, target_names[o->target], e) < 0
                  ? -1
                  : target_train(&r, &t, o->progress > 0 ? tell : NULL, NULL, (uint64_t)o->progress, e);
+        const bool diverged = rc < 0 && e->code == ERR_NONFINITE; /* which is a result, and as reproducible as another */
+        rc = diverged ? 0 : rc;
         if (rc == 0) {
-            json_set_number(line, "dlogz", r.dlogz);
-            json_set_number(line, "dlogz_rw", r.dlogz_rw);
-            json_set_number(line, "w2", r.w2);
-            if (isfinite(r.modes_chi2)) {
-                json_set_number(line, "modes_chi2", r.modes_chi2);
-                json_set_number(line, "far", r.far);
-            }
-            json_set_number(line, "seconds", r.seconds);
+            add_result(line, &r, diverged);
             text = json_print(line, JSON_LINE, &n);
             if (path[0] != 0)
                 rc = file_replace(path, text, n, 0644, e);

@@ -776,6 +776,7 @@ int target_train(struct target_result *out, const struct target_options *o,
     int rc = check_options(o, e) < 0 ? -1 : open_run(&r, e);
     for (uint64_t step = 1; rc == 0 && step <= o->iterations; step++) {
         rc = update(&r, step, &loss, e);
+        out->updates = rc == 0 ? step : step - 1;
         if (rc == 0 && tell != NULL && step % tell_every == 0 && step < o->iterations) {
             rc = evaluate(&r, out, (uint32_t)step, false, e);
             out->seconds = clock_mono_s(NULL) - from;

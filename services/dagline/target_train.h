@@ -53,9 +53,10 @@ struct target_result {
     double modes_chi2; /* of a mixture: sum (n_i - N p_i)^2 / (N p_i) over its parts, samples counted by the nearest mean */
     double far;        /* of a mixture: share of the samples more than 5 standard deviations from every mean */
     double seconds;
+    uint64_t updates;  /* made; the figures above are there where it is all of them */
 };
 
-/* ERR_INVALID for options that do not go together.  `tell`, unless NULL, hears of the evaluation every `tell_every` updates. */
+/* ERR_INVALID for options that do not go together, ERR_NONFINITE for a run that diverges (out->updates says when).  `tell`, unless NULL, hears of the evaluation every `tell_every` updates. */
 int target_train(struct target_result *out, const struct target_options *o,
                  void (*tell)(void *arg, uint64_t iteration, double loss, const struct target_result *r), void *arg,
                  uint64_t tell_every, struct err *e) MUST_USE;

@@ -615,7 +615,19 @@ START_TEST(options_that_do_not_go_together_are_refused)
 }
 END_TEST
 
-SUITE("dagline/target", 120, options_that_do_not_go_together_are_refused, gradients_are_those_of_the_densities, the_known_answers_are_right,
+START_TEST(a_run_that_diverges_says_when)
+{
+    const struct target_options o = {.target = find("25gmm"), .objective = OBJECTIVE_DAG_DB, .iterations = 50, .seed = 1, .batch = 10,
+                                     .steps = 20, .samples = 10, .width = 64, .lr = 0.9, .flow_lr = 1, .lr_final = 1, .threads = 1};
+    struct target_result r = {0};
+    struct err e = {0};
+    ck_assert_int_eq(target_train(&r, &o, NULL, NULL, 1, &e), -1);
+    ck_assert_msg(e.code == ERR_NONFINITE, "%s", e.text);
+    ck_assert_uint_lt(r.updates, 50);
+}
+END_TEST
+
+SUITE("dagline/target", 120, a_run_that_diverges_says_when, options_that_do_not_go_together_are_refused, gradients_are_those_of_the_densities, the_known_answers_are_right,
       the_draws_are_of_the_densities, the_figures_of_an_untrained_chain_are_the_known_ones,
       langevin_chains_stay_in_the_density, the_losses_of_an_untrained_chain_are_those_of_its_process, a_target_that_is_the_prior_leaves_the_policy_where_it_is, exploration_has_fallen_to_nothing_after_its_steps,
       transport_is_the_best_of_all_permutations, an_untrained_chain_has_the_weights_of_the_reference_process,
