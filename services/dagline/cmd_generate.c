@@ -115,7 +115,8 @@ static int generate_pictures(const void *params, const char *const *arguments, s
     (void)arguments, (void)count;
     if (o->output[0] == 0)
         return err_set(e, ERR_USAGE, "-o FILE.png is needed");
-    const int rc = file_check_place(o->output, e) < 0 || embedded_model_unless(model, o->model, e) < 0 || pipeline_open(&p, model, &po, e) < 0 ||
+    const int rc = file_check_place(o->output, e) < 0 || embedded_model_unless(model, o->model, e) < 0 ||
+                           pipeline_open(&p, model, &po, e) < 0 ||
                            (o->policy[0] != 0 && pipeline_policy_load(p, o->policy, e) < 0) ||
                            draw(o, p, e) < 0
                        ? -1
