@@ -76,7 +76,7 @@ START_TEST(a_reward_that_failed_is_asked_for_again)
         ring_nap(5);
     }
     kill(ring_process(&ring, RING_JUDGE, 0)->pid, SIGCONT);
-    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, 20000), 0);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
     ring_close(&ring);
 }
 END_TEST
@@ -101,7 +101,7 @@ START_TEST(what_an_emptied_redis_had_acknowledged_is_made_again)
     }
     proc_redis_say(&redis, "FLUSHALL", reply, sizeof reply);
     kill(ring_process(&ring, RING_TRAINER, 0)->pid, SIGCONT);
-    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, 20000), 0);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
     ck_assert_uint_eq(ring_log_count(&ring, RING_SAMPLER, 0, "\"batch_again\""), 1);
     ring_close(&ring);
 }
@@ -129,7 +129,7 @@ START_TEST(a_sampler_that_comes_late_makes_what_is_waited_for)
     }
     ring_end(&ring, RING_SAMPLER, 0, RUN_MS);
     kill(ring_process(&ring, RING_SAMPLER, 1)->pid, SIGCONT);
-    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, 60000), 0);
+    ck_assert_int_eq(ring_wait_end(&ring, RING_TRAINER, 0, RUN_MS), 0);
     ring_close(&ring);
 }
 END_TEST
