@@ -7,6 +7,7 @@
 #include "dagline/command.h"
 #include "dagline/target_train.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -16,7 +17,7 @@
 #define RESULT_BYTES_MAX 4096
 #define REVISION 2 /* of target_train.c: raised where a run comes out otherwise, so that the cache holds none of before */
 
-/* The objectives are in the order of `kinds` below. */
+/* The objectives are in the order of `objective_names` below. */
 #define TARGET_PARAMS(P, S)                                                                                            \
     P(S, choice, target, "25gmm", "25gmm|funnel|manywell|9of25", "", "", "the density")                                      \
     P(S, choice, objective, "tb", "tb|vargrad|dag_subtb|dag_db|dag_kl|rtb|relative_vargrad|residual_db", "", "",       \
@@ -51,18 +52,18 @@ CONFIG_TABLE_OPTIONS(target_table, "target", "a diffusion sampler trained to a k
                      TARGET_PARAMS);
 
 static const char *const target_names[] = {"25gmm", "funnel", "manywell", "9of25"};
-static const struct {
-    const char *name;
-    enum objective_kind kind;
-} kinds[] = {{"tb", OBJECTIVE_TB},
-             {"vargrad", OBJECTIVE_VARGRAD},
-             {"dag_subtb", OBJECTIVE_DAG_SUBTB},
-             {"dag_db", OBJECTIVE_DAG_DB},
-             {"dag_kl", OBJECTIVE_DAG_KL},
-             {"rtb", OBJECTIVE_RTB},
-             {"relative_vargrad", OBJECTIVE_RELATIVE_VARGRAD},
-             {"residual_db", OBJECTIVE_RESIDUAL_DB}};
+static const char *const objective_names[] = {"tb",     "vargrad", "dag_subtb",        "dag_db",
+                                              "dag_kl", "rtb",     "relative_vargrad", "residual_db"};
 static const char *const replay_names[] = {"none", "uniform", "rank", "prior", "local", "local_uniform"};
+
+static enum objective_kind kind_of(const struct target_params *o)
+{
+    enum objective_kind kind = OBJECTIVE_TB;
+    const bool known = objective_named(&kind, objective_names[o->objective]);
+    assert(known);
+    (void)known;
+    return kind;
+}
 
 /* Everything that decides the result, as JSON: the line's head, and the name of the run in the cache. */
 static struct json *settings_of(const struct target_params *o, uint64_t seed)
@@ -70,11 +71,11 @@ static struct json *settings_of(const struct target_params *o, uint64_t seed)
     struct json *v = json_new_object();
     json_set_int(v, "revision", REVISION);
     json_set_string(v, "target", target_names[o->target]);
-    json_set_string(v, "objective", kinds[o->objective].name);
+    json_set_string(v, "objective", objective_names[o->objective]);
     json_set_bool(v, "forward_looking", o->forward_looking);
     if (o->langevin)
         json_set_bool(v, "langevin", true);
-    if (kinds[o->objective].kind == OBJECTIVE_DAG_SUBTB)
+    if (kind_of(o) == OBJECTIVE_DAG_SUBTB)
         json_set_number(v, "lambda", o->lambda);
     json_set_string(v, "replay", replay_names[o->replay]);
     json_set_number(v, "exploration", o->exploration);
@@ -141,7 +142,7 @@ static int one_run(const struct target_params *o, uint64_t seed, struct err *e)
     if (rc == 0 && path[0] != 0 && file_exists(path)) {
         rc = file_read_all(path, RESULT_BYTES_MAX, &text, &n, e);
     } else if (rc == 0 && !o->cached) {
-        struct target_options t = {.objective = kinds[o->objective].kind,
+        struct target_options t = {.objective = kind_of(o),
                                    .forward_looking = o->forward_looking,
                                    .langevin = o->langevin,
                                    .lambda = o->lambda,

@@ -6,8 +6,8 @@
 
 #include "base/config.h"
 
-/* By every service, and by the rules between them (run/run_rules.h).  The error is the first one, with the origin that the
- * setting has in c. */
+/* By every service, and by the rules between them (run/run_rules.h).  The error is the first one; a service's has the
+ * origin of the setting in c. */
 int settings_check_services(const struct config *c, struct err *e) MUST_USE;
 
 /* By `dagline run`, which asks the services in turn. */
